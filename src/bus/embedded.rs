@@ -1,0 +1,1 @@
+//! The embedded bus: a durable partitioned log in the SQLite file.

@@ -1,0 +1,6 @@
+//! unilink makes one user of one person across a company's WeChat apps.
+
+pub mod bus;
+pub mod model;
+pub mod sqlite;
+pub mod store;

@@ -1,0 +1,111 @@
+//! The company's apps and the platforms they are bound to, as configured.
+
+use super::{AppId, Millis, PlatformId, Secret};
+use rustc_hash::FxHashMap;
+
+/// What sort of app WeChat registered; it decides which code exchange applies.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AppKind {
+    /// Mini program or mini game: `sns/jscode2session`.
+    MiniProgram,
+    /// Official account's web pages: OAuth.
+    OfficialAccount,
+    /// Mobile app: OAuth.
+    MobileApp,
+    /// Website: OAuth by QR code.
+    Website,
+}
+
+/// From `since` on, the app's unionids are those of `platform`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Binding {
+    /// The platform.
+    pub platform: PlatformId,
+    /// First moment of the binding.
+    pub since: Millis,
+}
+
+/// One configured app.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// Its id.
+    pub id: AppId,
+    /// Its kind.
+    pub kind: AppKind,
+    /// AppSecret, where the app exchanges codes here.
+    pub secret: Option<Secret>,
+    /// Its bindings, oldest first.
+    pub bindings: Vec<Binding>,
+}
+
+/// All configured apps.
+#[derive(Clone, Debug, Default)]
+pub struct Apps {
+    by_id: FxHashMap<AppId, App>,
+}
+
+impl Apps {
+    /// Takes the apps in; bindings are brought into order.
+    #[must_use]
+    pub fn new(apps: Vec<App>) -> Self {
+        let by_id = apps
+            .into_iter()
+            .map(|mut app| {
+                app.bindings.sort_by_key(|b| b.since);
+                (app.id.clone(), app)
+            })
+            .collect();
+        Self { by_id }
+    }
+
+    /// The app, if it is configured.
+    #[must_use]
+    pub fn get(&self, id: &AppId) -> Option<&App> {
+        self.by_id.get(id)
+    }
+
+    /// Every app, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &App> {
+        self.by_id.values()
+    }
+
+    /// The platform that gives the app's unionids their meaning at `at`.
+    #[must_use]
+    pub fn platform_at(&self, id: &AppId, at: Millis) -> Option<&PlatformId> {
+        let app = self.by_id.get(id)?;
+        let binding = app.bindings.iter().rev().find(|b| b.since <= at)?;
+        Some(&binding.platform)
+    }
+
+    /// The platform of the newest binding.
+    #[must_use]
+    pub fn newest_platform(&self, id: &AppId) -> Option<&PlatformId> {
+        Some(&self.by_id.get(id)?.bindings.last()?.platform)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_platform_is_that_of_the_binding_at_the_time() {
+        let id = AppId::parse("wx1").expect("valid");
+        let platform = |p: &str| PlatformId::parse(p).expect("valid");
+        let binding = |p, since| Binding {
+            platform: platform(p),
+            since: Millis(since),
+        };
+        let apps = Apps::new(vec![App {
+            id: id.clone(),
+            kind: AppKind::MiniProgram,
+            secret: None,
+            bindings: vec![binding("new", 200), binding("old", 100)],
+        }]);
+        assert_eq!(apps.platform_at(&id, Millis(99)), None);
+        assert_eq!(apps.platform_at(&id, Millis(199)), Some(&platform("old")));
+        assert_eq!(apps.platform_at(&id, Millis(200)), Some(&platform("new")));
+        assert_eq!(apps.newest_platform(&id), Some(&platform("new")));
+    }
+}

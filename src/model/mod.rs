@@ -1,0 +1,28 @@
+//! The words of the product as types: identifiers that validate and redact themselves, login
+//! events, facts, what the store holds, and the changes that [`crate::link::plan`] decides.
+//!
+//! Nothing here does I/O, knows SQL, Kafka, HTTP or serde formats other than its own postcard-free
+//! plain data. Every other module may import this one; it imports nothing of the crate.
+
+pub mod apps;
+pub mod changes;
+pub mod fact;
+pub mod ids;
+pub mod login;
+pub mod reason;
+pub mod time;
+pub mod view;
+
+pub use apps::{App, AppKind, Apps, Binding};
+pub use changes::{Changes, LinkMethod, Linked, News, Outcome, SightingResult};
+pub use fact::{ClaimVerdict, Decision, Erasure, Fact, NewClaim, Ruling, Sighting};
+pub use ids::{
+    Account, AppId, EventId, ExternalId, InvalidId, OpenId, PlatformId, UnionId, UnionKey, UserId,
+};
+pub use login::{EncryptedData, Evidence, Login, RawData, Secret};
+pub use reason::{DeadReason, Method, Reason, Why};
+pub use time::Millis;
+pub use view::{
+    AccountRow, ClaimKey, ClaimRow, ClaimStatus, Keys, NeverPair, Ruled, SealedKey, Tombstone,
+    UnionRead, View,
+};
