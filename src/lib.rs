@@ -1,6 +1,10 @@
 //! unilink makes one user of one person across a company's WeChat apps.
 
 pub mod bus;
+pub mod clock;
 pub mod model;
+pub mod resolve;
+pub mod seal;
 pub mod sqlite;
 pub mod store;
+pub mod telemetry;
