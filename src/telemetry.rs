@@ -79,6 +79,7 @@ metrics_table! {
     Histogram BATCH_SIZE = "unilink_batch_size", Count, "Records applied in one transaction.";
     Histogram APPLY_SECONDS = "unilink_apply_seconds", Seconds, "Time of applying one batch.";
     Histogram RELAY_SECONDS = "unilink_relay_seconds", Seconds, "Time of relaying one unit to the bus.";
+    Counter RECORDS_PUBLISHED = "unilink_records_published_total", Count, "Records brought from the outbox, or beside an offset, to the topics.";
     Gauge OUTBOX_LAG = "unilink_outbox_lag", Count, "Outbox rows written and not relayed, by partition.";
     Counter LEDGER_HITS = "unilink_ledger_hits_total", Count, "Codes answered from the ledger instead of by WeChat.";
     Counter CLAMPED = "unilink_clamped_total", Count, "Events whose time had to be clamped.";

@@ -172,7 +172,7 @@ impl Exchange {
                     openid: session.openid.clone(),
                 };
                 let noted = write_answer(&session);
-                let sealed = self.ring.seal("ledger", &marks.answer.0, &noted);
+                let sealed = self.seal(&marks.answer, &noted)?;
                 self.note(marks.answer, Some(account), now, sealed).await?;
                 return Ok(Exchanged::Session(session, now));
             }
@@ -186,7 +186,7 @@ impl Exchange {
         };
         self.gates.accepted(&app.id);
         let bytes = postcard::to_stdvec(&refusal).unwrap_or_default();
-        let sealed = self.ring.seal("ledger", &marks.refused.0, &bytes);
+        let sealed = self.seal(&marks.refused, &bytes)?;
         self.note(marks.refused, None, now, sealed).await?;
         Ok(self.judge(refusal, now, now))
     }
@@ -279,6 +279,12 @@ impl Exchange {
             sealed,
         };
         self.memory.remember(note).await
+    }
+
+    fn seal(&self, mark: &Mark, bytes: &[u8]) -> Result<Vec<u8>, MemoryFault> {
+        self.ring
+            .seal("ledger", &mark.0, bytes)
+            .map_err(|e| MemoryFault(e.to_string()))
     }
 
     fn marks(&self, app: &App, code: &Secret) -> Marks {

@@ -117,7 +117,7 @@ impl Ladder {
             self.decrypted(&mut climb, data, key, Method::DecryptedEventKey, login.occurred_at);
         }
         if let (Some(key), true) = (session_key, climb.claims.is_empty()) {
-            climb.session_key = Some(self.keep(&climb.account, key, login.occurred_at, false));
+            climb.session_key = self.keep(&climb.account, key, login.occurred_at, false);
         }
         Some(climb.end())
     }
@@ -239,7 +239,7 @@ impl Ladder {
                 self.decrypted(&mut climb, data, &key, Method::Decrypted, at);
             }
             if climb.claims.is_empty() {
-                climb.session_key = Some(self.keep(&climb.account, &key, at, true));
+                climb.session_key = self.keep(&climb.account, &key, at, true);
             }
         } else if data.is_some() {
             climb.note(Reason::NoSessionKey);
@@ -267,7 +267,8 @@ impl Ladder {
             } else {
                 Method::DecryptedEventKey
             };
-            if self.decrypted(&mut climb, data, &key, method, climb.login.occurred_at) {
+            let at = climb.login.occurred_at;
+            if self.decrypted(&mut climb, data, &key, method, at) {
                 break;
             }
         }
@@ -356,16 +357,24 @@ impl Ladder {
         }
     }
 
-    fn keep(&self, account: &Account, key: &Secret, at: Millis, exchanged: bool) -> SealedKey {
+    /// A key to hold for later; one that cannot be sealed is not held.
+    fn keep(
+        &self,
+        account: &Account,
+        key: &Secret,
+        at: Millis,
+        exchanged: bool,
+    ) -> Option<SealedKey> {
         let id = account.key();
         let sealed = self
             .ring
-            .seal("session_key", id.as_bytes(), key.expose().as_bytes());
-        SealedKey {
+            .seal("session_key", id.as_bytes(), key.expose().as_bytes())
+            .ok()?;
+        Some(SealedKey {
             at,
             sealed,
             exchanged,
-        }
+        })
     }
 
     fn unseal_key(&self, id: &str, sealed: &SealedKey) -> Option<Secret> {

@@ -6,5 +6,10 @@
 pub mod body;
 pub mod codes;
 pub mod decrypt;
+pub mod exchange;
 pub mod failure;
+mod flights;
+pub mod gate;
+pub mod ladder;
+pub mod ports;
 pub mod wechat;

@@ -3,6 +3,7 @@
 
 use super::item::{End, Head, Item, Source};
 use super::records::Records;
+use super::shift::Shift;
 use crate::bus::Record;
 use crate::link::{self, Rules};
 use crate::model::{
@@ -13,6 +14,7 @@ use crate::store::{
     Batch, Deferred, Planner, Settled, Step, Tracked, TrackedState, WaitsFor, Write,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// What planning and publishing need to know.
 pub struct Desk {
@@ -20,6 +22,8 @@ pub struct Desk {
     pub rules: Rules,
     /// Makes records.
     pub records: Records,
+    /// The term's books.
+    pub shift: Arc<Shift>,
 }
 
 /// A batch under way: the items and their facts side by side.
@@ -108,7 +112,7 @@ impl<'a> Work<'a> {
         Some(Deferred {
             partition,
             offset,
-            silent: self.desk.records.silent(item),
+            silent: self.desk.shift.silent(partition, offset),
             event: head.id.clone(),
             app: head.app.clone()?,
             account: item.account().cloned(),

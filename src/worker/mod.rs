@@ -272,6 +272,7 @@ impl Worker {
         let desk = Desk {
             rules: self.rules.clone(),
             records: self.records.clone(),
+            shift: Arc::clone(shift),
         };
         Applier {
             store: Arc::clone(&self.store),
