@@ -252,3 +252,56 @@ pub(super) fn union_id(text: &str, openid: &str) -> Result<UnionId, ()> {
     }
     UnionId::parse(text).map_err(|_| ())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// Answers one request with `{}` and gives back all that was received.
+    async fn received(listener: TcpListener, until: &'static str) -> String {
+        let (mut stream, _) = listener.accept().await.expect("accept");
+        let mut text = Vec::new();
+        while !text.ends_with(until.as_bytes()) {
+            text.push(stream.read_u8().await.expect("a byte"));
+        }
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
+        stream.write_all(answer).await.expect("write");
+        String::from_utf8(text).expect("UTF-8")
+    }
+
+    #[tokio::test]
+    async fn a_posted_body_has_its_length_and_is_not_chunked() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+        let url = format!("http://{}", listener.local_addr().expect("address"));
+        let server = tokio::spawn(received(listener, "信\"}"));
+        let client = Client::new(&url, Timeouts::default()).expect("client");
+        let json = "{\"secret\":\"微信\"}";
+        let path = "/cgi-bin/stable_token";
+        let body = Some(json.as_bytes().to_vec());
+        let answer = client.call(Api::AppToken, Method::POST, path, &[], body);
+        answer.await.expect("an answer");
+        let text = server.await.expect("server");
+        let (head, sent) = text.split_once("\r\n\r\n").expect("a head");
+        let head = head.to_lowercase();
+        assert_eq!(sent, json);
+        assert!(
+            head.starts_with("post /cgi-bin/stable_token http/1.1"),
+            "{head}"
+        );
+        assert!(
+            head.contains(&format!("content-length: {}", json.len())),
+            "{head}"
+        );
+        assert!(head.contains("content-type: application/json"), "{head}");
+        assert!(!head.contains("transfer-encoding"), "{head}");
+    }
+
+    #[test]
+    fn long_causes_are_cut_and_repeated_ones_told_once() {
+        let inner = std::io::Error::other("x".repeat(900));
+        let outer = std::io::Error::other(inner);
+        assert_eq!(chain(&outer).len(), MAX_DETAIL);
+    }
+}
