@@ -22,7 +22,7 @@ const RECORDS: Insert = Insert {
 const HEADS: &str = "SELECT id, next, newest FROM log_partitions
     WHERE id IN (SELECT value FROM json_each(?))";
 const MOVE_HEADS: &str = "UPDATE log_partitions SET next = j.value ->> 1, newest = j.value ->> 2
-    FROM json_each(?) AS j WHERE id = j.value ->> 0";
+    FROM json_each(?) AS j WHERE log_partitions.id = j.value ->> 0";
 const LOGS: &str = "SELECT id FROM log_partitions WHERE topic = ? ORDER BY partition";
 const BOUNDS: &str = "SELECT start, next FROM log_partitions WHERE topic = ? ORDER BY partition";
 /// Sizes come from the row header; the large values are touched only by the outer query, which
