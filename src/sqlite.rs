@@ -131,7 +131,7 @@ pub struct Options {
 /// The open file.
 pub struct File {
     path: PathBuf,
-    writer: Mutex<Writer>,
+    writer: Arc<Mutex<Writer>>,
     readers: SqlitePool,
     trace: Option<Arc<dyn Trace>>,
     changed: Notify,
@@ -141,6 +141,17 @@ struct Writer {
     conn: SqliteConnection,
     /// A transaction was begun and not ended: its future was dropped.
     open: bool,
+}
+
+impl Writer {
+    async fn roll_back(&mut self) {
+        if self.open {
+            // It fails if the transaction has ended by itself (disk full, or a COMMIT whose future
+            // was dropped): just as well.
+            self.conn.execute("ROLLBACK").await.ok();
+            self.open = false;
+        }
+    }
 }
 
 impl File {
@@ -176,7 +187,7 @@ impl File {
             );
         Ok(Arc::new(Self {
             path: path.to_owned(),
-            writer: Mutex::new(Writer { conn, open: false }),
+            writer: Arc::new(Mutex::new(Writer { conn, open: false })),
             readers,
             trace: options.trace,
             changed: Notify::new(),
@@ -195,19 +206,17 @@ impl File {
     /// Another process holds the lock for longer than 20 s.
     pub async fn begin(&self) -> Result<Tx<'_>, Fault> {
         let mut writer = self.writer.lock().await;
-        if writer.open {
-            writer.conn.execute("ROLLBACK").await.ok();
-            writer.open = false;
-        }
+        writer.roll_back().await;
         if let Some(trace) = &self.trace {
             trace.statement("BEGIN IMMEDIATE", &[], false);
         }
         writer.open = true;
-        if let Err(error) = writer.conn.execute("BEGIN IMMEDIATE").await {
-            writer.open = false;
+        let mut tx = Tx { writer, file: self };
+        if let Err(error) = tx.writer.conn.execute("BEGIN IMMEDIATE").await {
+            tx.writer.open = false;
             return Err(error.into());
         }
-        Ok(Tx { writer, file: self })
+        Ok(tx)
     }
 
     /// Runs one reading statement on a snapshot of its own.
@@ -308,6 +317,20 @@ impl Tx<'_> {
     }
 }
 
+impl Drop for Tx<'_> {
+    /// Rolls back soon, not only before this process's next transaction: until then the file is
+    /// locked for other processes.
+    fn drop(&mut self) {
+        if !self.writer.open {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let writer = Arc::clone(&self.file.writer);
+            runtime.spawn(async move { writer.lock().await.roll_back().await });
+        }
+    }
+}
+
 /// A reading transaction.
 pub struct Snapshot<'a> {
     tx: sqlx::Transaction<'static, sqlx::Sqlite>,
@@ -352,16 +375,18 @@ pub fn bind(args: Vec<Val>) -> SqliteArguments {
 }
 
 /// The texts of multi-row inserts, made once each: sqlx caches prepared statements by text.
-static INSERTS: LazyLock<StdMutex<HashMap<(&'static str, usize), Arc<str>>>> =
+static INSERTS: LazyLock<StdMutex<HashMap<(&'static str, &'static str, usize), Arc<str>>>> =
     LazyLock::new(StdMutex::default);
 
 fn insert_sql(what: &Insert, rows: usize) -> Arc<str> {
     let mut known = INSERTS
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let text = known.entry((what.head, rows)).or_insert_with(|| {
-        let row = format!("({})", vec!["?"; what.columns].join(","));
-        format!("{} {} {}", what.head, vec![row; rows].join(","), what.tail).into()
-    });
+    let text = known
+        .entry((what.head, what.tail, rows))
+        .or_insert_with(|| {
+            let row = format!("({})", vec!["?"; what.columns].join(","));
+            format!("{} {} {}", what.head, vec![row; rows].join(","), what.tail).into()
+        });
     Arc::clone(text)
 }
