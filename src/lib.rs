@@ -1,10 +1,16 @@
 //! unilink makes one user of one person across a company's WeChat apps.
 
+pub mod api;
 pub mod bus;
 pub mod clock;
 pub mod model;
 pub mod resolve;
 pub mod seal;
+pub mod config;
+pub mod http;
+pub mod intake;
+pub mod model;
+pub mod shutdown;
 pub mod sqlite;
 pub mod store;
 pub mod telemetry;

@@ -26,7 +26,9 @@ const SECONDS: [f64; 14] = [
     0.000_1, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0,
 ];
 /// Records of a batch.
-const SIZES: [f64; 9] = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0];
+const SIZES: [f64; 9] = [
+    1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0,
+];
 
 /// What sort of metric it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,13 +140,17 @@ where
 {
     let text = filter.filter(|f| !f.trim().is_empty()).unwrap_or("info");
     let wanted = EnvFilter::try_new(text).map_err(|e| TelemetryError::Filter(e.to_string()))?;
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours);
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(writer)
+        .with_ansi(colours);
     let layer: Box<dyn Layer<Registry> + Send + Sync> = match format {
         LogFormat::Text => layer.boxed(),
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     };
     let ours = filter_fn(may_be_logged).with_max_level_hint(LevelFilter::TRACE);
-    Ok(Box::new(Registry::default().with(layer.with_filter(wanted.and(ours)))))
+    Ok(Box::new(
+        Registry::default().with(layer.with_filter(wanted.and(ours))),
+    ))
 }
 
 /// Other crates' events below `warn` hold URLs and headers, and with them secrets.
@@ -193,7 +199,11 @@ pub fn start_metrics() -> Result<Metrics, TelemetryError> {
 fn recorder() -> Result<PrometheusHandle, TelemetryError> {
     let mut builder = PrometheusBuilder::new();
     for metric in METRICS.iter().filter(|m| m.kind == Kind::Histogram) {
-        let buckets: &[f64] = if metric.unit == Unit::Seconds { &SECONDS } else { &SIZES };
+        let buckets: &[f64] = if metric.unit == Unit::Seconds {
+            &SECONDS
+        } else {
+            &SIZES
+        };
         builder = builder
             .set_buckets_for_metric(Matcher::Full(metric.name.into()), buckets)
             .map_err(|e| TelemetryError::Buckets(e.to_string()))?;
@@ -238,8 +248,7 @@ mod tests {
     fn logged(filter: Option<&str>, format: LogFormat) -> String {
         let sink = Sink::default();
         let writer = sink.clone();
-        let subscriber =
-            subscriber(format, filter, false, move || writer.clone()).expect("filter");
+        let subscriber = subscriber(format, filter, false, move || writer.clone()).expect("filter");
         tracing::subscriber::with_default(subscriber, || {
             tracing::info!(target: "unilink::intake", events = 3, "ours at info");
             tracing::debug!(target: "unilink::intake", "ours at debug");
@@ -254,9 +263,15 @@ mod tests {
     #[test]
     fn other_crates_are_heard_from_warn_on_only() {
         let log = logged(Some("trace"), LogFormat::Text);
-        assert!(log.contains("ours at info") && log.contains("ours at debug"), "{log}");
+        assert!(
+            log.contains("ours at info") && log.contains("ours at debug"),
+            "{log}"
+        );
         assert!(log.contains("theirs at warn"), "{log}");
-        assert!(!log.contains("theirs at debug") && !log.contains("theirs at info"), "{log}");
+        assert!(
+            !log.contains("theirs at debug") && !log.contains("theirs at info"),
+            "{log}"
+        );
     }
 
     #[test]
@@ -280,13 +295,22 @@ mod tests {
     #[test]
     fn metrics_are_described_once_and_rendered_with_buckets() {
         let metrics = start_metrics().expect("started");
-        assert!(start_metrics().is_ok(), "a second start hands out the first");
+        assert!(
+            start_metrics().is_ok(),
+            "a second start hands out the first"
+        );
         metrics::counter!(CLAMPED).increment(2);
         metrics::histogram!(APPLY_SECONDS).record(0.02);
         let text = metrics.render();
-        assert!(text.contains("# HELP unilink_clamped_total Events whose time"), "{text}");
+        assert!(
+            text.contains("# HELP unilink_clamped_total Events whose time"),
+            "{text}"
+        );
         assert!(text.contains("unilink_clamped_total 2"), "{text}");
-        assert!(text.contains("unilink_apply_seconds_bucket{le=\"0.025\"} 1"), "{text}");
+        assert!(
+            text.contains("unilink_apply_seconds_bucket{le=\"0.025\"} 1"),
+            "{text}"
+        );
         let mut names: Vec<_> = METRICS.iter().map(|m| m.name).collect();
         names.sort_unstable();
         names.dedup();
