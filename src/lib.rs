@@ -1,15 +1,15 @@
-//! unilink makes one user of one person across a company's WeChat apps.
+//! unilink makes one user of one person across a company's WeChat apps. `docs/ARCHITECTURE.md` is
+//! the tour.
 
 pub mod api;
 pub mod bus;
 pub mod clock;
-pub mod model;
-pub mod resolve;
-pub mod seal;
 pub mod config;
 pub mod http;
 pub mod intake;
 pub mod model;
+pub mod resolve;
+pub mod seal;
 pub mod shutdown;
 pub mod sqlite;
 pub mod store;

@@ -18,7 +18,7 @@ use crate::sqlite::{File, Trace};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Birth, Prune, Store};
 use crate::telemetry;
-use crate::wire::news::{Context, Topics};
+use crate::wire::{OperatorKeys, Signer, Topics};
 use crate::worker::memory::StoreMemory;
 use crate::worker::{Decoder, InFlight, Records, Settings, Worker};
 use sha2::{Digest, Sha256};
@@ -28,6 +28,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+/// `ce_source` of what we tell, and of logins whose gateway gives no name.
+pub const SOURCE: &str = "unilink";
 /// Bytes read and not yet published: bounds memory whatever the backlog.
 const IN_FLIGHT_BYTES: usize = 24 << 20;
 /// How often old records, notes and markers are removed.
@@ -97,7 +99,7 @@ impl Parts {
         let decoder = Decoder {
             apps: Arc::clone(&self.apps),
             keys: Arc::clone(&self.keys),
-            operators: super::prepare::operators(config),
+            operators: self.operators()?,
             require_sealed: config.intake.require_sealed,
         };
         let records = self.records();
@@ -142,14 +144,14 @@ impl Parts {
         let exchange = Exchange::new(
             client,
             Arc::clone(&memory),
-            Arc::clone(&self.keys.ring),
+            Arc::clone(&self.keys),
             gates,
             Arc::clone(&self.clock),
             wechat.timeout,
         );
         Ok(Ladder::new(
             Arc::clone(&self.apps),
-            Arc::clone(&self.keys.ring),
+            Arc::clone(&self.keys),
             Arc::new(exchange),
             memory,
             Arc::clone(&self.clock),
@@ -158,21 +160,38 @@ impl Parts {
     }
 
     fn records(&self) -> Records {
+        Records::new(
+            self.topics(),
+            self.config.topics.logins_partitions,
+            self.store.identity().epoch,
+            SOURCE.to_owned(),
+            Arc::clone(&self.keys),
+        )
+    }
+
+    /// The topics' names, as wire formats want them.
+    #[must_use]
+    pub fn topics(&self) -> Topics {
         let topics = &self.config.topics;
-        let ring = Arc::clone(&self.keys.ring);
-        let context = Context {
-            epoch: self.store.identity().epoch,
-            topics: Topics {
-                account_links: Arc::clone(&topics.account_links),
-                user_merges: Arc::clone(&topics.user_merges),
-                registers: Arc::clone(&topics.registers),
-                link_conflicts: Arc::clone(&topics.link_conflicts),
-                linked_logins: topics.linked_logins.clone(),
-                dlq: Arc::clone(&topics.dlq),
-            },
-            mac: Arc::new(move |text: &[u8]| ring.mac("register", text)),
-        };
-        Records::new(context, Arc::clone(&self.keys), Arc::clone(&topics.logins), topics.logins_partitions)
+        Topics {
+            logins: Arc::clone(&topics.logins),
+            account_links: Arc::clone(&topics.account_links),
+            user_merges: Arc::clone(&topics.user_merges),
+            registers: Arc::clone(&topics.registers),
+            link_conflicts: Arc::clone(&topics.link_conflicts),
+            linked_logins: topics.linked_logins.clone(),
+            dlq: Arc::clone(&topics.dlq),
+        }
+    }
+
+    /// Whose decisions are obeyed: the configured operators, and whoever holds the key file.
+    fn operators(&self) -> Result<OperatorKeys, Failure> {
+        let own = self.keys.operators.iter();
+        let own = own.map(|k| Signer::new(&k.id, &k.key).public());
+        let named = self.config.operators.iter();
+        let named = named.map(|o| OperatorKeys::text(&o.id, &o.key));
+        let keys: Vec<String> = own.chain(named).collect();
+        OperatorKeys::parse(keys.iter().map(String::as_str)).map_err(Failure::failed)
     }
 
     /// Removes what is old, and keeps the gauges, until `stop`.

@@ -7,6 +7,8 @@ use crate::api::{self, ApiDeps};
 use crate::bus::Bus;
 use crate::config::Config;
 use crate::intake::{self, IntakeDeps};
+use crate::http::{self, Keys, Listening, Ops};
+use crate::telemetry::Metrics;
 use crate::{shutdown, telemetry};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,9 +45,17 @@ pub async fn serve(
 
     let mut roles: JoinSet<Result<(), Failure>> = JoinSet::new();
     let routes = intake::router(intake_deps(&parts, &metrics));
-    roles.spawn(http(intake, routes, stop.clone()));
-    let routes = api::router(api_deps(&parts, &metrics));
-    roles.spawn(http(api, routes, stop.clone()));
+    let until = stop.clone();
+    roles.spawn(async move {
+        http::serve(intake, routes, Listening::default(), until).await;
+        Ok(())
+    });
+    let routes = api::router(api_deps(&parts, &metrics, &stop));
+    let until = stop.clone();
+    roles.spawn(async move {
+        http::serve(api, routes, Listening::default(), until).await;
+        Ok(())
+    });
     // The worker outlives the intake by a moment, so that what was just accepted is linked already.
     let working = stop.clone();
     roles.spawn(async move { worker.run(working).await.map_err(Failure::failed) });
@@ -66,31 +76,43 @@ pub async fn serve(
 
 /// What the intake needs.
 #[must_use]
-pub fn intake_deps(parts: &Arc<Parts>, metrics: &telemetry::Metrics) -> IntakeDeps {
+pub fn intake_deps(parts: &Arc<Parts>, metrics: &Metrics) -> IntakeDeps {
+    let config = &parts.config.intake;
     IntakeDeps {
-        config: parts.config.intake.clone(),
         bus: Arc::clone(&parts.bus) as Arc<dyn Bus>,
         prepare: Arc::new(Gatekeeper::new(parts)),
         clock: Arc::clone(&parts.clock),
-        metrics: metrics.clone(),
+        keys: Keys::new(&config.keys),
+        limits: config.into(),
+        ops: ops(parts, metrics),
     }
 }
 
-fn api_deps(parts: &Arc<Parts>, metrics: &telemetry::Metrics) -> ApiDeps {
+fn api_deps(parts: &Arc<Parts>, metrics: &Metrics, stop: &CancellationToken) -> ApiDeps {
+    let config = &parts.config.api;
     ApiDeps {
-        config: parts.config.api.clone(),
         store: Arc::clone(&parts.store),
         apps: Arc::clone(&parts.apps),
-        metrics: metrics.clone(),
+        keys: Keys::new(&config.keys),
+        max_in_flight: config.max_in_flight,
+        stop: stop.clone(),
+        ops: ops(parts, metrics),
     }
 }
 
-async fn http(
-    listener: TcpListener,
-    routes: axum::Router,
-    stop: CancellationToken,
-) -> Result<(), Failure> {
-    intake::serve(listener, routes, stop).await.map_err(Failure::failed)
+/// Ready is whoever reaches the store: bus and store are one file here.
+fn ops(parts: &Arc<Parts>, metrics: &Metrics) -> Ops {
+    let store = Arc::clone(&parts.store);
+    Ops {
+        ready: Arc::new(move || {
+            let store = Arc::clone(&store);
+            Box::pin(async move {
+                let read = store.positions().await;
+                read.map(drop).map_err(|_| "the store does not answer".to_owned())
+            })
+        }),
+        metrics: metrics.clone(),
+    }
 }
 
 async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {

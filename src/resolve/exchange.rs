@@ -12,7 +12,7 @@ use super::ports::{Found, Mark, Memory, MemoryFault, Note};
 use super::wechat::{CallError, CallFailure, Client, Session};
 use crate::clock::Clock;
 use crate::model::{Account, App, DeadReason, Millis, OpenId, Secret, UnionId};
-use crate::seal::Ring;
+use crate::seal::Keys;
 use crate::telemetry;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub enum Exchanged {
 pub struct Exchange {
     client: Client,
     memory: Arc<dyn Memory>,
-    ring: Arc<Ring>,
+    keys: Arc<Keys>,
     gates: Arc<Gates>,
     flights: Flights,
     clock: Clock,
@@ -85,7 +85,7 @@ impl Exchange {
     pub fn new(
         client: Client,
         memory: Arc<dyn Memory>,
-        ring: Arc<Ring>,
+        keys: Arc<Keys>,
         gates: Arc<Gates>,
         clock: Clock,
         request_timeout: Duration,
@@ -94,7 +94,7 @@ impl Exchange {
         Self {
             client,
             memory,
-            ring,
+            keys,
             gates,
             flights: Flights::default(),
             clock,
@@ -224,8 +224,7 @@ impl Exchange {
         let Some(sealed) = note.sealed else {
             return Exchanged::Dead(DeadReason::CodeDead, "the account was erased");
         };
-        let session = self
-            .ring
+        let session = self.keys.ring
             .open("ledger", &mark.0, &sealed)
             .ok()
             .and_then(|bytes| read_session(&bytes));
@@ -243,7 +242,7 @@ impl Exchange {
         let refusal = note
             .sealed
             .as_ref()
-            .and_then(|sealed| self.ring.open("ledger", &mark.0, sealed).ok())
+            .and_then(|sealed| self.keys.ring.open("ledger", &mark.0, sealed).ok())
             .and_then(|bytes| postcard::from_bytes(&bytes).ok())
             .unwrap_or(Refusal::Used { lost: false });
         self.judge(refusal, note.at, now)
@@ -282,14 +281,14 @@ impl Exchange {
     }
 
     fn seal(&self, mark: &Mark, bytes: &[u8]) -> Result<Vec<u8>, MemoryFault> {
-        self.ring
+        self.keys.ring
             .seal("ledger", &mark.0, bytes)
             .map_err(|e| MemoryFault(e.to_string()))
     }
 
     fn marks(&self, app: &App, code: &Secret) -> Marks {
         let text = Zeroizing::new(format!("{}\0{}", app.id, code.expose()));
-        let mark = |purpose| Mark(self.ring.mac(purpose, text.as_bytes()));
+        let mark = |purpose| Mark(self.keys.ring.mac(purpose, text.as_bytes()));
         Marks {
             answer: mark("code"),
             sent: mark("code sent"),

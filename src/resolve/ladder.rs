@@ -13,7 +13,7 @@ use crate::model::{
     Account, App, AppKind, Apps, DeadReason, EncryptedData, Evidence, Login, Method, Millis,
     NewClaim, OpenId, Reason, SealedKey, Secret, Sighting, UnionId, UnionKey,
 };
-use crate::seal::Ring;
+use crate::seal::Keys;
 use crate::telemetry;
 use rand::RngExt;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ pub struct Later {
 /// Everything a resolution needs.
 pub struct Ladder {
     apps: Arc<Apps>,
-    ring: Arc<Ring>,
+    keys: Arc<Keys>,
     exchange: Arc<Exchange>,
     memory: Arc<dyn Memory>,
     clock: Clock,
@@ -74,7 +74,7 @@ impl Ladder {
     #[must_use]
     pub fn new(
         apps: Arc<Apps>,
-        ring: Arc<Ring>,
+        keys: Arc<Keys>,
         exchange: Arc<Exchange>,
         memory: Arc<dyn Memory>,
         clock: Clock,
@@ -82,7 +82,7 @@ impl Ladder {
     ) -> Self {
         Self {
             apps,
-            ring,
+            keys,
             exchange,
             memory,
             clock,
@@ -366,8 +366,7 @@ impl Ladder {
         exchanged: bool,
     ) -> Option<SealedKey> {
         let id = account.key();
-        let sealed = self
-            .ring
+        let sealed = self.keys.ring
             .seal("session_key", id.as_bytes(), key.expose().as_bytes())
             .ok()?;
         Some(SealedKey {
@@ -378,8 +377,7 @@ impl Ladder {
     }
 
     fn unseal_key(&self, id: &str, sealed: &SealedKey) -> Option<Secret> {
-        let opened = self
-            .ring
+        let opened = self.keys.ring
             .open("session_key", id.as_bytes(), &sealed.sealed)
             .ok()?;
         String::from_utf8(opened.to_vec()).ok().map(Secret::new)

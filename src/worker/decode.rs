@@ -5,6 +5,7 @@ use super::item::Head;
 use crate::bus::Stored;
 use crate::model::{AppId, Apps, DeadReason, EventId, Fact, Login};
 use crate::seal::{Keys, OpenError};
+use crate::wire::event::types;
 use crate::wire::{self, DecisionWire, ErasureWire, FieldError, Kind, LoginWire, Mode, OperatorKeys};
 use std::sync::Arc;
 
@@ -84,21 +85,27 @@ impl Decoder {
     }
 
     fn operator(&self, kind: Kind, record: &Stored, value: &[u8]) -> Decoded {
-        if let Err(error) = self.operators.verify(&record.headers, value) {
+        let ce_type = match kind {
+            Kind::Erasure => types::ERASURE,
+            _ => types::DECISION,
+        };
+        if let Err(error) = self.operators.verify(ce_type, value, &record.headers) {
             return Decoded::Dead(None, DeadReason::BadSignature, error.to_string());
         }
+        let at = wire::recorded_at(record);
         let fact = match kind {
-            Kind::Erasure => ErasureWire::parse(value).and_then(|w| w.into_erasure()).map(|erasure| {
-                let head = operator_head(&erasure.cause, record);
-                (head, Fact::Erasure(erasure))
-            }),
-            _ => DecisionWire::parse(value).and_then(|w| w.into_decision()).map(|decision| {
-                let head = operator_head(&decision.cause, record);
-                (head, Fact::Decision(decision))
-            }),
+            Kind::Erasure => ErasureWire::parse(value, at).map(Fact::Erasure),
+            _ => DecisionWire::parse(value, at).map(Fact::Decision),
         };
         match fact {
-            Ok((head, fact)) => Decoded::Operator(head, Box::new(fact)),
+            Ok(fact) => {
+                let id = match &fact {
+                    Fact::Sighting(s) => &s.cause,
+                    Fact::Decision(d) => &d.cause,
+                    Fact::Erasure(e) => &e.cause,
+                };
+                Decoded::Operator(operator_head(id, record), Box::new(fact))
+            }
             Err(error) => dead(None, &error),
         }
     }

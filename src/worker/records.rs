@@ -1,10 +1,10 @@
 //! Makes the records that leave the worker, and keeps those that come back to it later.
 
-use super::item::{Head, Item};
+use super::item::{End, Head, Item};
 use crate::bus::{Record, Stored, partition_of};
 use crate::model::{DeadReason, Fact, Millis, News, SightingResult};
 use crate::seal::Keys;
-use crate::wire::{self, Context, Grave, LinkedLogin, Topics};
+use crate::wire::{self, Context, DeadLetter, LinkedLogin, Topics};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -51,19 +51,9 @@ impl Records {
     /// of its account on `account-links`.
     #[must_use]
     pub fn news(&self, news: &News) -> (u32, Record) {
-        let ring = &self.inner.keys.ring;
-        let mac = |purpose: &'static str, data: &[u8]| ring.mac(purpose, data);
-        let context = Context {
-            epoch: self.inner.epoch,
-            topics: &self.inner.topics,
-            source: &self.inner.source,
-            mac: &mac,
-        };
         let key = wire::account_of(news).key();
-        (
-            partition_of(key.as_bytes(), self.inner.partitions),
-            wire::record(news, &context),
-        )
+        let partition = partition_of(key.as_bytes(), self.inner.partitions);
+        (partition, self.told(|context| wire::record(news, context)))
     }
 
     /// The dead letter of a record.
@@ -76,19 +66,43 @@ impl Records {
         attempts: u32,
         at: Millis,
     ) -> Record {
-        let grave = Grave {
-            topics: &self.inner.topics,
-            keys: &self.inner.keys.hpke,
+        let (topics, keys) = (&self.inner.topics, &self.inner.keys);
+        let letter = DeadLetter {
+            record,
+            topic: &topics.logins,
+            reason,
+            detail,
+            attempts,
+            at,
         };
-        grave.bury(record, reason, detail, attempts, at)
+        let public = keys.hpke.current();
+        letter
+            .to_record(&topics.dlq, |aad, value| public.seal_bytes(aad, value))
+            .unwrap_or_else(|error| {
+                // Sealing fails only where the system has no randomness. The letter still tells
+                // where its original stands; what it held must not go out in plain.
+                tracing::error!(%error, "a dead letter goes out without its value");
+                let bare = Stored {
+                    value: None,
+                    ..record.clone()
+                };
+                let never = |_: &[u8], _: &[u8]| Ok::<_, std::convert::Infallible>(Vec::new());
+                let letter = DeadLetter {
+                    record: &bare,
+                    ..letter
+                };
+                match letter.to_record(&topics.dlq, never) {
+                    Ok(record) => record,
+                    Err(none) => match none {},
+                }
+            })
     }
 
     /// The `linked-logins` record of a login, if that topic is on.
     #[must_use]
     pub fn linked_login(&self, head: &Head, item: &Item, result: &SightingResult) -> Option<Record> {
-        let topic = self.inner.topics.linked_logins.as_ref()?;
         let reason = match &item.end {
-            super::item::End::Facts(fact) => match fact.as_ref() {
+            End::Facts(fact) => match fact.as_ref() {
                 Fact::Sighting(s) => s.reason,
                 _ => None,
             },
@@ -100,11 +114,21 @@ impl Records {
             clamped: head.clamped,
             account: item.account()?,
             attributes: head.attributes.as_deref(),
-            user: result.user,
-            unionid: result.unionid.as_ref(),
-            reason: reason.filter(|_| result.unionid.is_none()),
+            result,
+            reason,
         };
-        Some(login.record(topic, &self.inner.source))
+        self.told(|context| login.to_record(context))
+    }
+
+    fn told<T>(&self, tell: impl FnOnce(&Context<'_>) -> T) -> T {
+        let ring = &self.inner.keys.ring;
+        let mac = |purpose: &'static str, data: &[u8]| ring.mac(purpose, data);
+        tell(&Context {
+            epoch: self.inner.epoch,
+            topics: &self.inner.topics,
+            source: &self.inner.source,
+            mac: &mac,
+        })
     }
 
     /// A record sealed for rest, to come back later.
