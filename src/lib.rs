@@ -5,3 +5,4 @@ pub mod model;
 pub mod seal;
 pub mod sqlite;
 pub mod store;
+pub mod wire;
