@@ -161,8 +161,7 @@ impl PrivateKeys {
     /// [`KeyError`] for no keys at all, bad names, or two of one name.
     pub fn new(keys: Vec<(Option<String>, KeyBytes)>) -> Result<Self, KeyError> {
         let named = |(kid, bytes): (Option<String>, KeyBytes)| {
-            let raw =
-                RawPrivate::from_bytes(bytes.as_slice()).map_err(|_| KeyError::NotAKey)?;
+            let raw = RawPrivate::from_bytes(bytes.as_slice()).map_err(|_| KeyError::NotAKey)?;
             let public = Kem::sk_to_pk(&raw);
             let kid = Arc::from(kid.unwrap_or_else(|| default_kid(&public)));
             let public = PublicKey { kid, raw: public };
@@ -204,7 +203,10 @@ impl PrivateKeys {
     /// As [`PrivateKeys::open`].
     pub fn open_bytes(&self, aad: &[u8], blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let rest = blob.strip_prefix(BYTES).ok_or(OpenError::Malformed)?;
-        let dot = rest.iter().take(super::MAX_KEY_NAME + 1).position(|b| *b == b'.');
+        let dot = rest
+            .iter()
+            .take(super::MAX_KEY_NAME + 1)
+            .position(|b| *b == b'.');
         let dot = dot.ok_or(OpenError::Malformed)?;
         let (kid, body) = (&rest[..dot], &rest[dot + 1..]);
         self.find(kid)?.open(aad, body)
@@ -312,7 +314,10 @@ mod tests {
         assert_eq!(keys.open(b"other", &text), Err(OpenError::Failed));
         let bytes = key.seal_bytes(AAD, PLAIN).expect("seals");
         assert!(bytes.len() < PLAIN.len() + 128);
-        assert_eq!(keys.open_bytes(AAD, &bytes).expect("opens").as_slice(), PLAIN);
+        assert_eq!(
+            keys.open_bytes(AAD, &bytes).expect("opens").as_slice(),
+            PLAIN
+        );
         for at in 0..bytes.len() {
             let mut broken = bytes.clone();
             broken[at] ^= 1;
@@ -328,7 +333,15 @@ mod tests {
         let kid = ours.current().kid().to_owned();
         let short = format!("v1.{kid}.AAAA");
         let alien = format!("v1.{kid}.a b");
-        for bad in ["", "v1", "v1.", "v1..", "v2.k.AA", short.as_str(), alien.as_str()] {
+        for bad in [
+            "",
+            "v1",
+            "v1.",
+            "v1..",
+            "v2.k.AA",
+            short.as_str(),
+            alien.as_str(),
+        ] {
             assert_eq!(ours.open(AAD, bad), Err(OpenError::Malformed), "{bad}");
         }
         // The point of order 1: RFC 9180 demands a refusal.
@@ -349,8 +362,14 @@ mod tests {
         .expect("keys");
         assert_eq!(both.current().kid(), "newer");
         assert!(both.open(AAD, &blob).is_ok());
-        let twice = vec![(None, Zeroizing::new([1; 32])), (None, Zeroizing::new([1; 32]))];
-        assert!(matches!(PrivateKeys::new(twice), Err(KeyError::Duplicate(_))));
+        let twice = vec![
+            (None, Zeroizing::new([1; 32])),
+            (None, Zeroizing::new([1; 32])),
+        ];
+        assert!(matches!(
+            PrivateKeys::new(twice),
+            Err(KeyError::Duplicate(_))
+        ));
         assert_eq!(PrivateKeys::new(vec![]).err(), Some(KeyError::NoKeys));
     }
 
@@ -359,7 +378,12 @@ mod tests {
         let keys = keys(3);
         let key = keys.current();
         assert_eq!(PublicKey::parse(&key.to_string()).as_ref(), Ok(key));
-        for bad in ["", "hpke-x25519:k", "hpke-p256:k:AAAA", "hpke-x25519:a.b:AAAA"] {
+        for bad in [
+            "",
+            "hpke-x25519:k",
+            "hpke-p256:k:AAAA",
+            "hpke-x25519:a.b:AAAA",
+        ] {
             assert!(PublicKey::parse(bad).is_err(), "{bad}");
         }
         assert!(!format!("{keys:?}").contains("3, 3"));

@@ -167,7 +167,9 @@ impl File {
         let hpke: Result<_, _> = (self.hpke.into_iter())
             .map(|k| Ok((k.kid, key_from_text(&k.private)?)))
             .collect();
-        let hpke = hpke.and_then(PrivateKeys::new).map_err(|e| ("[[hpke]]", e))?;
+        let hpke = hpke
+            .and_then(PrivateKeys::new)
+            .map_err(|e| ("[[hpke]]", e))?;
         let index = key_from_text(&self.index).map_err(|e| ("index", e))?;
         let ring: Result<_, _> = (self.ring.into_iter())
             .map(|k| Ok((k.id, key_from_text(&k.key)?)))
@@ -312,7 +314,12 @@ mod tests {
         assert!(again.ring.open("p", b"", &row).is_ok());
         let mode = path.metadata().expect("metadata").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        let files = path.parent().expect("parent").read_dir().expect("dir").count();
+        let files = path
+            .parent()
+            .expect("parent")
+            .read_dir()
+            .expect("dir")
+            .count();
         assert_eq!(files, 1, "nothing is left beside it");
     }
 
@@ -347,7 +354,11 @@ mod tests {
         for (from, to, want) in [
             ("private = \"", format!("private = \"{secret}"), "[[hpke]]"),
             ("index = \"", format!("index = \"{secret}"), "index"),
-            ("namespace = \"", format!("namespace = \"{secret}"), "line 3"),
+            (
+                "namespace = \"",
+                format!("namespace = \"{secret}"),
+                "line 3",
+            ),
             ("[[ring]]", format!("{secret}"), "line "),
             ("[[ring]]", format!("[[ring]]\n{secret} = 1"), "line "),
             ("key = \"", format!("key = 5 # {secret}\nx = \""), "line "),

@@ -158,7 +158,9 @@ mod tests {
     use super::*;
 
     fn ring(seeds: &[u8]) -> Ring {
-        let keys = seeds.iter().map(|s| (format!("k{s}"), Zeroizing::new([*s; 32])));
+        let keys = seeds
+            .iter()
+            .map(|s| (format!("k{s}"), Zeroizing::new([*s; 32])));
         Ring::new(keys.collect(), Zeroizing::new([9; 32])).expect("ring")
     }
 
@@ -166,14 +168,22 @@ mod tests {
     fn rows_open_only_in_their_place() {
         let ring = ring(&[1]);
         let sealed = ring.seal("ledger", b"row", b"plain").expect("seals");
-        assert_eq!(ring.open("ledger", b"row", &sealed).expect("opens").as_slice(), b"plain");
+        assert_eq!(
+            ring.open("ledger", b"row", &sealed)
+                .expect("opens")
+                .as_slice(),
+            b"plain"
+        );
         assert_eq!(ring.open("ledger", b"wor", &sealed), Err(OpenError::Failed));
         assert_eq!(ring.open("other", b"row", &sealed), Err(OpenError::Failed));
         for at in 0..sealed.len() {
             let mut broken = sealed.clone();
             broken[at] ^= 1;
             assert!(ring.open("ledger", b"row", &broken).is_err(), "byte {at}");
-            assert!(ring.open("ledger", b"row", &sealed[..at]).is_err(), "cut at {at}");
+            assert!(
+                ring.open("ledger", b"row", &sealed[..at]).is_err(),
+                "cut at {at}"
+            );
         }
     }
 
