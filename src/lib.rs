@@ -2,5 +2,6 @@
 
 pub mod bus;
 pub mod model;
+pub mod simulate;
 pub mod sqlite;
 pub mod store;
