@@ -11,6 +11,7 @@ pub mod model;
 pub mod resolve;
 pub mod seal;
 pub mod shutdown;
+pub mod simulate;
 pub mod sqlite;
 pub mod store;
 pub mod telemetry;
