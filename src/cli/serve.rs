@@ -24,33 +24,33 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let stop = shutdown::on_signals().map_err(Failure::failed)?;
     let intake = bind(config.intake.listen, "intake.listen").await?;
     let api = bind(config.api.listen, "api.listen").await?;
-    serve(config, intake, api, stop).await
+    let parts = Arc::new(Parts::open(config, None).await?);
+    serve(&parts, intake, api, stop).await
 }
 
-/// Serves on these listeners until `stop`.
+/// Serves these parts on these listeners until `stop`.
 ///
 /// # Errors
 /// As [`run`].
 pub async fn serve(
-    config: Config,
+    parts: &Arc<Parts>,
     intake: TcpListener,
     api: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
     let metrics = telemetry::start_metrics().map_err(Failure::failed)?;
-    let parts = Arc::new(Parts::open(config, None).await?);
     let worker = parts.worker()?;
     tracing::info!(intake = %local(&intake), api = %local(&api), apps = parts.apps.iter().count(),
         "serving");
 
     let mut roles: JoinSet<Result<(), Failure>> = JoinSet::new();
-    let routes = intake::router(intake_deps(&parts, &metrics));
+    let routes = intake::router(intake_deps(parts, &metrics));
     let until = stop.clone();
     roles.spawn(async move {
         http::serve(intake, routes, Listening::default(), until).await;
         Ok(())
     });
-    let routes = api::router(api_deps(&parts, &metrics, &stop));
+    let routes = api::router(api_deps(parts, &metrics, &stop));
     let until = stop.clone();
     roles.spawn(async move {
         http::serve(api, routes, Listening::default(), until).await;
@@ -59,7 +59,7 @@ pub async fn serve(
     // The worker outlives the intake by a moment, so that what was just accepted is linked already.
     let working = stop.clone();
     roles.spawn(async move { worker.run(working).await.map_err(Failure::failed) });
-    let (upkeep, until) = (Arc::clone(&parts), stop.clone());
+    let (upkeep, until) = (Arc::clone(parts), stop.clone());
     roles.spawn(async move {
         upkeep.upkeep(until).await;
         Ok(())
