@@ -22,11 +22,16 @@ const BUSY: Duration = Duration::from_secs(20);
 const CACHE_KIB: i64 = 48 * 1024;
 /// Pages of WAL before a checkpoint: long enough that hot pages are written back once, not often.
 const CHECKPOINT_PAGES: i64 = 4_000;
-/// Rows of one multi-row insert; what remains goes in steps of 32 and 1, so that three statements
-/// per table stay prepared.
-const INSERT_STEPS: [usize; 3] = [256, 32, 1];
+/// Rows of one multi-row insert; what remains goes in smaller steps, so that a handful of
+/// statements per table stay prepared.
+const INSERT_STEPS: [usize; 4] = [256, 32, 4, 1];
+/// Keys of one multi-key read; the last step is filled up with NULLs, which find nothing.
+const SELECT_STEPS: [usize; 3] = [4, 32, 256];
 /// Reader connections: the applier's view, the relay, the log reader and a look-up.
 const READERS: u32 = 4;
+
+/// `SQLITE_CORRUPT` and `SQLITE_NOTADB`.
+const DAMAGED: [&str; 2] = ["11", "26"];
 
 /// Why SQLite did not do it. Messages never contain bound values.
 #[derive(Debug, thiserror::Error)]
@@ -41,11 +46,19 @@ pub enum Fault {
 
 impl From<sqlx::Error> for Fault {
     fn from(error: sqlx::Error) -> Self {
-        match error {
+        use sqlx::error::ErrorKind::Other;
+        match &error {
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {
                 Self::Corrupt(error.to_string())
             }
-            other => Self::Unavailable(other.to_string()),
+            // A broken constraint will break again: trying later is no remedy.
+            sqlx::Error::Database(e) if !matches!(e.kind(), Other) => {
+                Self::Corrupt(error.to_string())
+            }
+            sqlx::Error::Database(e) if DAMAGED.contains(&e.code().as_deref().unwrap_or("")) => {
+                Self::Corrupt(error.to_string())
+            }
+            _ => Self::Unavailable(error.to_string()),
         }
     }
 }
@@ -115,6 +128,17 @@ pub struct Insert {
     pub tail: &'static str,
 }
 
+/// A read of many keys: `head` and `tail` enclose the list of keys.
+#[derive(Debug)]
+pub struct Select {
+    /// `SELECT … WHERE (a, b) IN (VALUES`, or `WITH k(a, b) AS (VALUES`.
+    pub head: &'static str,
+    /// How many columns a key has.
+    pub columns: usize,
+    /// What follows the keys, from `)` on.
+    pub tail: &'static str,
+}
+
 /// Sees every statement before it runs. `reader` tells reads outside transactions apart.
 pub trait Trace: Send + Sync {
     /// A statement with its values.
@@ -170,6 +194,8 @@ impl File {
             .map_err(|e| Fault::Corrupt(format!("migrations of {}: {e}", path.display())))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
+            // A ping per snapshot would tell nothing: the file does not hang up.
+            .test_before_acquire(false)
             .connect_lazy_with(
                 base.pragma("cache_size", (-CACHE_KIB / 4).to_string())
                     .pragma("query_only", "1"),
@@ -280,13 +306,27 @@ impl Tx<'_> {
         while left > 0 {
             let step = INSERT_STEPS.into_iter().find(|s| *s <= left).unwrap_or(1);
             let args: Vec<Val> = values.by_ref().take(step * what.columns).collect();
-            let sql = insert_sql(what, step);
+            let sql = rows_sql(what.head, what.columns, what.tail, step);
             self.trace(&sql, &args);
             let query = sqlx::query_with(AssertSqlSafe(sql), bind(args));
             touched += self.writer.conn.execute(query).await?.rows_affected();
             left -= step;
         }
         Ok(touched)
+    }
+
+    /// Reads what many keys, given as one flat list of values, name.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub async fn many(&mut self, what: &Select, keys: Vec<Val>) -> Result<Vec<SqliteRow>, Fault> {
+        let mut rows = Vec::new();
+        for (sql, args) in steps(what, keys) {
+            self.trace(&sql, &args);
+            let query = sqlx::query_with(AssertSqlSafe(sql), bind(args));
+            rows.append(&mut self.writer.conn.fetch_all(query).await?);
+        }
+        Ok(rows)
     }
 
     /// Makes it durable.
@@ -331,6 +371,22 @@ impl Snapshot<'_> {
             .fetch_all(&mut *self.tx)
             .await?)
     }
+
+    /// Reads what many keys, given as one flat list of values, name.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub async fn many(&mut self, what: &Select, keys: Vec<Val>) -> Result<Vec<SqliteRow>, Fault> {
+        let mut rows = Vec::new();
+        for (sql, args) in steps(what, keys) {
+            if let Some(trace) = &self.file.trace {
+                trace.statement(&sql, &args, true);
+            }
+            let query = sqlx::query_with(AssertSqlSafe(sql), bind(args));
+            rows.append(&mut query.fetch_all(&mut *self.tx).await?);
+        }
+        Ok(rows)
+    }
 }
 
 /// Values as sqlx wants them.
@@ -351,17 +407,37 @@ pub fn bind(args: Vec<Val>) -> SqliteArguments {
     bound
 }
 
-/// The texts of multi-row inserts, made once each: sqlx caches prepared statements by text.
-static INSERTS: LazyLock<StdMutex<HashMap<(&'static str, usize), Arc<str>>>> =
-    LazyLock::new(StdMutex::default);
+/// Cuts keys into statements of a few fixed sizes.
+fn steps(what: &Select, keys: Vec<Val>) -> Vec<(Arc<str>, Vec<Val>)> {
+    let columns = what.columns.max(1);
+    let mut left = keys.len() / columns;
+    let mut keys = keys.into_iter();
+    let mut out = Vec::new();
+    let [.., largest] = SELECT_STEPS;
+    while left > 0 {
+        let step = SELECT_STEPS
+            .into_iter()
+            .find(|s| *s >= left)
+            .unwrap_or(largest);
+        let mut args: Vec<Val> = keys.by_ref().take(step * columns).collect();
+        args.resize(step * columns, Val::Null);
+        out.push((rows_sql(what.head, columns, what.tail, step), args));
+        left = left.saturating_sub(step);
+    }
+    out
+}
 
-fn insert_sql(what: &Insert, rows: usize) -> Arc<str> {
-    let mut known = INSERTS
+/// The texts of multi-row statements, made once each: sqlx caches prepared statements by text.
+type Texts = HashMap<(&'static str, &'static str, usize), Arc<str>>;
+static TEXTS: LazyLock<StdMutex<Texts>> = LazyLock::new(StdMutex::default);
+
+fn rows_sql(head: &'static str, columns: usize, tail: &'static str, rows: usize) -> Arc<str> {
+    let mut known = TEXTS
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let text = known.entry((what.head, rows)).or_insert_with(|| {
-        let row = format!("({})", vec!["?"; what.columns].join(","));
-        format!("{} {} {}", what.head, vec![row; rows].join(","), what.tail).into()
+    let text = known.entry((head, tail, rows)).or_insert_with(|| {
+        let row = format!("({})", vec!["?"; columns].join(","));
+        format!("{head} {} {tail}", vec![row; rows].join(",")).into()
     });
     Arc::clone(text)
 }
