@@ -24,15 +24,29 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["model", "bus", "clock"]),
     ("store", &["model", "bus", "sqlite"]),
     ("resolve", &["model", "seal", "clock", "telemetry"]),
-    ("intake", &["model", "bus", "config", "clock", "telemetry", "http"]),
-    ("api", &["model", "store", "config", "telemetry", "clock", "http"]),
+    (
+        "intake",
+        &["model", "bus", "config", "clock", "telemetry", "http"],
+    ),
+    (
+        "api",
+        &["model", "store", "config", "telemetry", "clock", "http"],
+    ),
     ("http", &["model", "config", "telemetry", "clock"]),
     ("outbox", &["bus", "store", "telemetry"]),
     ("simulate", &["model", "clock"]),
     (
         "worker",
         &[
-            "model", "wire", "bus", "seal", "link", "store", "resolve", "outbox", "clock",
+            "model",
+            "wire",
+            "bus",
+            "seal",
+            "link",
+            "store",
+            "resolve",
+            "outbox",
+            "clock",
             "telemetry",
         ],
     ),
@@ -104,9 +118,15 @@ fn files_and_functions_can_be_read_in_a_sitting() {
         for (number, line) in lines.iter().enumerate() {
             let indent = line.len() - line.trim_start().len();
             let words = line.trim_start();
-            let is_fn = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(super) fn "]
-                .iter()
-                .any(|p| words.starts_with(p));
+            let is_fn = [
+                "fn ",
+                "pub fn ",
+                "async fn ",
+                "pub async fn ",
+                "pub(super) fn ",
+            ]
+            .iter()
+            .any(|p| words.starts_with(p));
             if is_fn {
                 begun = Some((number, indent));
             } else if let Some((start, at)) = begun
@@ -127,8 +147,15 @@ fn files_and_functions_can_be_read_in_a_sitting() {
 #[test]
 fn nothing_panics_and_nothing_is_left_for_later() {
     let marks = [
-        ".unwrap()", ".expect(", "panic!(", "unreachable!(", "todo!(", "unimplemented!(", "TODO",
-        "FIXME", "dbg!(",
+        ".unwrap()",
+        ".expect(",
+        "panic!(",
+        "unreachable!(",
+        "todo!(",
+        "unimplemented!(",
+        "TODO",
+        "FIXME",
+        "dbg!(",
     ];
     let mut faults = Vec::new();
     for source in sources() {
@@ -174,9 +201,20 @@ fn the_arrows_go_one_way() {
 /// Stated as an absence: planning never waits, never asks the time, never meets a database.
 #[test]
 fn link_is_pure() {
-    let banned = ["async ", ".await", "sqlx", "SystemTime", "Instant::now", "tokio", "rand::"];
+    let banned = [
+        "async ",
+        ".await",
+        "sqlx",
+        "SystemTime",
+        "Instant::now",
+        "tokio",
+        "rand::",
+    ];
     let mut faults = Vec::new();
-    for source in sources().iter().filter(|s| s.module == "link" || s.module == "model") {
+    for source in sources()
+        .iter()
+        .filter(|s| s.module == "link" || s.module == "model")
+    {
         for (number, line) in source.code.lines().enumerate() {
             if banned.iter().any(|b| line.contains(b)) && !line.trim_start().starts_with("//") {
                 faults.push(format!("{}:{}", source.path.display(), number + 1));

@@ -1,1 +1,200 @@
-//! The embedded store.
+//! The embedded store: SQLite, in the file that also holds the embedded log.
+//!
+//! Promises what [`Store`] promises. It plans on a reader's snapshot and writes in one transaction
+//! that first checks that no planner could see anything else by now, so that planning overlaps with
+//! the other work of the single writer. Openids of erased accounts stand nowhere in plain.
+//! Only this directory knows the tables of `migrations/sqlite/0002_store.sql`.
+
+mod apply;
+mod birth;
+mod deferred;
+mod erase;
+mod find;
+mod ledger;
+mod outbox;
+mod prune;
+mod registers;
+mod rows;
+mod totals;
+mod view;
+mod write;
+
+use super::{
+    Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow, Planner,
+    Position, Prune, Spent, Store, StoreError, Totals, Tracked,
+};
+use crate::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
+use crate::sqlite::{Fault, File};
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// A keyed hash: what outlives an erasure is found by it. The same for the life of a store.
+pub type Mac = Arc<dyn Fn(&str) -> [u8; 32] + Send + Sync>;
+
+impl From<Fault> for StoreError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Unavailable(why) => Self::Unavailable(why),
+            Fault::Corrupt(why) => Self::Corrupt(why),
+        }
+    }
+}
+
+/// The store in a SQLite file.
+pub struct SqliteStore {
+    file: Arc<File>,
+    identity: Identity,
+    namespace: Uuid,
+    mac: Mac,
+    changed: Notify,
+    relayed: outbox::Marks,
+}
+
+impl SqliteStore {
+    /// Opens the store in `file`, or makes it there. `namespace` is the one that `birth` holds the
+    /// hash of: published own ids are found by it, and it stays in memory only.
+    ///
+    /// # Errors
+    /// [`StoreError::Mismatch`] names what differs from the store's birth, and the remedy.
+    pub async fn open(
+        file: Arc<File>,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
+        let identity = birth::open(&file, birth, namespace).await?;
+        Ok(Self {
+            file,
+            identity,
+            namespace,
+            mac,
+            changed: Notify::new(),
+            relayed: outbox::Marks::default(),
+        })
+    }
+
+    /// What an account is found by: its own id in generation 0.
+    fn anchor(&self, account: &Account) -> [u8; 16] {
+        account
+            .own_id(self.namespace, Millis(0))
+            .0
+            .into_bytes()
+    }
+
+    fn mac(&self, account: &Account) -> [u8; 32] {
+        (self.mac)(&account.key())
+    }
+
+    /// Wakes whoever waits in [`Store::changed`], and the next one who comes to wait.
+    fn wake(&self) {
+        self.changed.notify_waiters();
+        self.changed.notify_one();
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    async fn view(&self, keys: &Keys) -> Result<View, StoreError> {
+        self.read_view(keys).await
+    }
+
+    async fn apply(&self, batch: &Batch, planner: &mut dyn Planner) -> Result<(), StoreError> {
+        self.apply_batch(batch, planner).await
+    }
+
+    async fn positions(&self) -> Result<Vec<Position>, StoreError> {
+        self.read_positions().await
+    }
+
+    async fn outbox(
+        &self,
+        partition: u32,
+        after: u64,
+        bytes: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        self.read_outbox(partition, after, bytes).await
+    }
+
+    async fn outbox_row(&self, partition: u32, seq: u64) -> Result<Option<Uuid>, StoreError> {
+        self.read_outbox_row(partition, seq).await
+    }
+
+    async fn outbox_head(&self, partition: u32) -> Result<u64, StoreError> {
+        self.read_outbox_head(partition).await
+    }
+
+    async fn relayed(&self, partition: u32, seq: u64, inline_below: i64) -> Result<(), StoreError> {
+        self.relayed.note(partition, seq, inline_below);
+        Ok(())
+    }
+
+    /// A single waiter misses nothing: what changes between two waits ends the second at once. Of
+    /// several waiters only one is told so, and what another process writes wakes nobody: callers
+    /// poll as well.
+    async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    async fn spent(&self, codes: &[CodeKey]) -> Result<Vec<Option<Spent>>, StoreError> {
+        self.read_spent(codes).await
+    }
+
+    async fn spend(&self, answers: &[Spent]) -> Result<(), StoreError> {
+        self.write_spent(answers).await
+    }
+
+    async fn held(&self, accounts: &[Account]) -> Result<Vec<Held>, StoreError> {
+        self.read_held(accounts).await
+    }
+
+    async fn due(
+        &self,
+        now: Millis,
+        lease_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Deferred>, StoreError> {
+        self.lease_due(now, lease_ms, limit).await
+    }
+
+    async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
+        self.read_next_due().await
+    }
+
+    async fn deferred_by_app(&self) -> Result<BTreeMap<AppId, u64>, StoreError> {
+        self.count_deferred().await
+    }
+
+    async fn find_accounts(
+        &self,
+        accounts: &[Account],
+    ) -> Result<Vec<Option<FoundAccount>>, StoreError> {
+        self.read_accounts(accounts).await
+    }
+
+    async fn find_user(&self, user: UserId) -> Result<FoundUser, StoreError> {
+        self.read_user(user).await
+    }
+
+    async fn find_unionid(&self, union: &UnionKey) -> Result<Option<UserId>, StoreError> {
+        self.read_unionid(union).await
+    }
+
+    async fn find_event(&self, event: &EventId) -> Result<Option<Tracked>, StoreError> {
+        self.read_event(event).await
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        self.count_all().await
+    }
+
+    async fn prune(&self, what: Prune) -> Result<(), StoreError> {
+        self.prune_all(what).await
+    }
+}

@@ -4,15 +4,20 @@
 //! Durable: WAL with `synchronous=FULL`. A transaction whose future is dropped is rolled back before
 //! the next one begins. Statements can be traced, so that the benchmark can replay them.
 
-use serde::{Deserialize, Serialize};
+mod rows;
+mod value;
+
+pub use rows::{Insert, Select};
+pub use value::{Fault, Val, bind};
+
+use rows::{INSERT_STEPS, rows_sql, steps};
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
     SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex as StdMutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
@@ -22,98 +27,8 @@ const BUSY: Duration = Duration::from_secs(20);
 const CACHE_KIB: i64 = 48 * 1024;
 /// Pages of WAL before a checkpoint: long enough that hot pages are written back once, not often.
 const CHECKPOINT_PAGES: i64 = 4_000;
-/// Rows of one multi-row insert; what remains goes in steps of 32 and 1, so that three statements
-/// per table stay prepared.
-const INSERT_STEPS: [usize; 3] = [256, 32, 1];
 /// Reader connections: the applier's view, the relay, the log reader and a look-up.
 const READERS: u32 = 4;
-
-/// Why SQLite did not do it. Messages never contain bound values.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// The file is locked, full, or not reachable.
-    #[error("{0}")]
-    Unavailable(String),
-    /// A row is not what it must be.
-    #[error("{0}")]
-    Corrupt(String),
-}
-
-impl From<sqlx::Error> for Fault {
-    fn from(error: sqlx::Error) -> Self {
-        match error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {
-                Self::Corrupt(error.to_string())
-            }
-            other => Self::Unavailable(other.to_string()),
-        }
-    }
-}
-
-/// A bound value.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Val {
-    /// NULL.
-    Null,
-    /// INTEGER.
-    Int(i64),
-    /// TEXT.
-    Text(String),
-    /// BLOB.
-    Blob(Vec<u8>),
-}
-
-impl From<i64> for Val {
-    fn from(v: i64) -> Self {
-        Self::Int(v)
-    }
-}
-impl From<u32> for Val {
-    fn from(v: u32) -> Self {
-        Self::Int(i64::from(v))
-    }
-}
-impl From<bool> for Val {
-    fn from(v: bool) -> Self {
-        Self::Int(i64::from(v))
-    }
-}
-impl From<&str> for Val {
-    fn from(v: &str) -> Self {
-        Self::Text(v.to_owned())
-    }
-}
-impl From<String> for Val {
-    fn from(v: String) -> Self {
-        Self::Text(v)
-    }
-}
-impl From<&[u8]> for Val {
-    fn from(v: &[u8]) -> Self {
-        Self::Blob(v.to_vec())
-    }
-}
-impl From<Vec<u8>> for Val {
-    fn from(v: Vec<u8>) -> Self {
-        Self::Blob(v)
-    }
-}
-impl<T: Into<Val>> From<Option<T>> for Val {
-    fn from(v: Option<T>) -> Self {
-        v.map_or(Self::Null, Into::into)
-    }
-}
-
-/// A multi-row insert: `head` up to and with `VALUES`, one row's `(?, …)`, and what follows.
-#[derive(Debug)]
-pub struct Insert {
-    /// `INSERT INTO t (a, b) VALUES`.
-    pub head: &'static str,
-    /// How many columns.
-    pub columns: usize,
-    /// `ON CONFLICT …`, or empty.
-    pub tail: &'static str,
-}
 
 /// Sees every statement before it runs. `reader` tells reads outside transactions apart.
 pub trait Trace: Send + Sync {
@@ -181,6 +96,8 @@ impl File {
             .map_err(|e| Fault::Corrupt(format!("migrations of {}: {e}", path.display())))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
+            // A ping per snapshot would tell nothing: the file does not hang up.
+            .test_before_acquire(false)
             .connect_lazy_with(
                 base.pragma("cache_size", (-CACHE_KIB / 4).to_string())
                     .pragma("query_only", "1"),
@@ -289,13 +206,27 @@ impl Tx<'_> {
         while left > 0 {
             let step = INSERT_STEPS.into_iter().find(|s| *s <= left).unwrap_or(1);
             let args: Vec<Val> = values.by_ref().take(step * what.columns).collect();
-            let sql = insert_sql(what, step);
+            let sql = rows_sql(what.head, what.columns, what.tail, step);
             self.trace(&sql, &args);
             let query = sqlx::query_with(AssertSqlSafe(sql), bind(args));
             touched += self.writer.conn.execute(query).await?.rows_affected();
             left -= step;
         }
         Ok(touched)
+    }
+
+    /// Reads what many keys, given as one flat list of values, name.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub async fn many(&mut self, what: &Select, keys: Vec<Val>) -> Result<Vec<SqliteRow>, Fault> {
+        let mut rows = Vec::new();
+        for (sql, args) in steps(what, keys) {
+            self.trace(&sql, &args);
+            let query = sqlx::query_with(AssertSqlSafe(sql), bind(args));
+            rows.append(&mut self.writer.conn.fetch_all(query).await?);
+        }
+        Ok(rows)
     }
 
     /// Makes it durable.
@@ -354,39 +285,20 @@ impl Snapshot<'_> {
             .fetch_all(&mut *self.tx)
             .await?)
     }
-}
 
-/// Values as sqlx wants them.
-#[must_use]
-pub fn bind(args: Vec<Val>) -> SqliteArguments {
-    use sqlx::Arguments;
-    let mut bound = SqliteArguments::default();
-    bound.reserve(args.len(), 0);
-    for arg in args {
-        // Adding an owned value of these four types cannot fail.
-        let _ = match arg {
-            Val::Null => bound.add(None::<i64>),
-            Val::Int(v) => bound.add(v),
-            Val::Text(v) => bound.add(v),
-            Val::Blob(v) => bound.add(v),
-        };
+    /// Reads what many keys, given as one flat list of values, name.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub async fn many(&mut self, what: &Select, keys: Vec<Val>) -> Result<Vec<SqliteRow>, Fault> {
+        let mut rows = Vec::new();
+        for (sql, args) in steps(what, keys) {
+            if let Some(trace) = &self.file.trace {
+                trace.statement(&sql, &args, true);
+            }
+            let query = sqlx::query_with(AssertSqlSafe(sql), bind(args));
+            rows.append(&mut query.fetch_all(&mut *self.tx).await?);
+        }
+        Ok(rows)
     }
-    bound
-}
-
-/// The texts of multi-row inserts, made once each: sqlx caches prepared statements by text.
-static INSERTS: LazyLock<StdMutex<HashMap<(&'static str, &'static str, usize), Arc<str>>>> =
-    LazyLock::new(StdMutex::default);
-
-fn insert_sql(what: &Insert, rows: usize) -> Arc<str> {
-    let mut known = INSERTS
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let text = known
-        .entry((what.head, what.tail, rows))
-        .or_insert_with(|| {
-            let row = format!("({})", vec!["?"; what.columns].join(","));
-            format!("{} {} {}", what.head, vec![row; rows].join(","), what.tail).into()
-        });
-    Arc::clone(text)
 }

@@ -1,0 +1,203 @@
+//! Applying a batch: plan on a snapshot, then write in one transaction if the state is still the
+//! one that was planned on, else plan again; after a few tries plan inside the transaction.
+
+use super::SqliteStore;
+use super::outbox::encode;
+use super::rows::get;
+use super::view::{Loaded, Source, finished};
+use crate::model::{Account, Changes, Keys};
+use crate::sqlite::Tx;
+use crate::store::{Batch, Planner, Position, Step, StoreError, Write};
+use rustc_hash::FxHashSet;
+
+/// Tries at planning beside other writers, before planning with the writer held.
+const TRIES: u32 = 3;
+/// Round-trips of one planning. A component holds far fewer accounts and unionids than this, and
+/// each round-trip reads a whole layer of all components of the batch.
+const STEPS: u32 = 1_000;
+
+/// What a planning came to.
+pub(super) struct Planned {
+    /// What it was planned on.
+    pub loaded: Loaded,
+    /// What to write.
+    pub changes: Changes,
+    /// Outbox rows, encoded before the writer is held.
+    pub outbox: Vec<(u32, Vec<u8>)>,
+    /// Accounts of which only a tombstone is left after the batch: their names are not written.
+    pub gone: FxHashSet<Account>,
+}
+
+impl SqliteStore {
+    pub(super) async fn apply_batch(
+        &self,
+        batch: &Batch,
+        planner: &mut dyn Planner,
+    ) -> Result<(), StoreError> {
+        for _ in 0..TRIES {
+            let mut source = Source::Snapshot(self.file.snapshot().await?);
+            let planned = self.plan(&mut source, batch, planner).await?;
+            drop(source);
+            if is_nothing(batch, &planned) {
+                return Ok(());
+            }
+            let mut tx = self.file.begin().await?;
+            if version(&mut tx).await? == planned.loaded.version {
+                return self.finish(tx, batch, &planned).await;
+            }
+        }
+        let mut source = Source::Tx(self.file.begin().await?);
+        let planned = self.plan(&mut source, batch, planner).await?;
+        match source {
+            Source::Tx(tx) if !is_nothing(batch, &planned) => self.finish(tx, batch, &planned).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn plan(
+        &self,
+        source: &mut Source<'_>,
+        batch: &Batch,
+        planner: &mut dyn Planner,
+    ) -> Result<Planned, StoreError> {
+        let mut loaded = self.begin_view(source).await?;
+        self.extend(source, &mut loaded, &batch.keys).await?;
+        loaded.view.finished = finished(source, batch).await?;
+        for _ in 0..STEPS {
+            match planner.step(&loaded.view) {
+                Step::Read(keys) => self.extend(source, &mut loaded, &keys).await?,
+                Step::Write(write) => return self.prepare(source, loaded, *write).await,
+            }
+        }
+        Err(StoreError::Corrupt(format!(
+            "the planner was not done after {STEPS} steps"
+        )))
+    }
+
+    /// Everything that can be done before the writer is held.
+    async fn prepare(
+        &self,
+        source: &mut Source<'_>,
+        mut loaded: Loaded,
+        write: Write,
+    ) -> Result<Planned, StoreError> {
+        let outbox = write.outbox.into_iter().filter(|(_, r)| !r.is_empty());
+        let outbox = outbox
+            .map(|(partition, records)| Ok((partition, encode(&records)?)))
+            .collect::<Result<_, StoreError>>()?;
+        let changes = write.changes;
+        // Row ids must be known of all that is written; what was read has them already.
+        let unknown = touched(&loaded, &changes);
+        self.extend(source, &mut loaded, &unknown).await?;
+        for row in &changes.accounts {
+            if !loaded.ids.contains_key(&row.account) {
+                loaded.last_id += 1;
+                loaded.ids.insert(row.account.clone(), loaded.last_id);
+            }
+        }
+        Ok(Planned {
+            gone: gone(&loaded, &changes),
+            loaded,
+            changes,
+            outbox,
+        })
+    }
+
+    async fn finish(
+        &self,
+        mut tx: Tx<'_>,
+        batch: &Batch,
+        planned: &Planned,
+    ) -> Result<(), StoreError> {
+        let mut seen = self.write_changes(&mut tx, planned).await?;
+        seen |= super::deferred::write(self, &mut tx, batch, planned).await?;
+        super::write::tracked(&mut tx, batch, &planned.gone).await?;
+        super::write::positions(&mut tx, &batch.positions).await?;
+        self.write_outbox(&mut tx, &planned.outbox).await?;
+        if seen {
+            tx.exec("UPDATE store SET version = version + 1", vec![])
+                .await?;
+        }
+        tx.commit().await?;
+        if seen || !planned.outbox.is_empty() {
+            self.wake();
+        }
+        Ok(())
+    }
+
+    pub(super) async fn read_positions(&self) -> Result<Vec<Position>, StoreError> {
+        let sql = "SELECT partition, offset, digest FROM positions ORDER BY partition";
+        let rows = self.file.all(sql, vec![]).await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Position {
+                    partition: super::rows::small(row, 0)?,
+                    offset: get(row, 1)?,
+                    digest: get(row, 2)?,
+                })
+            })
+            .collect()
+    }
+}
+
+async fn version(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
+    let rows = tx.all("SELECT version FROM store", vec![]).await?;
+    let row = rows
+        .first()
+        .ok_or_else(|| StoreError::Corrupt("the store's own row is gone".into()))?;
+    get(row, 0)
+}
+
+fn is_nothing(batch: &Batch, planned: &Planned) -> bool {
+    is_empty(&planned.changes)
+        && planned.outbox.is_empty()
+        && batch.positions.is_empty()
+        && batch.defer.is_empty()
+        && batch.settle.is_empty()
+        && batch.tracked.is_empty()
+}
+
+/// Whether no row changes that a planner reads; session keys and wake-ups are none of those.
+fn is_empty(changes: &Changes) -> bool {
+    !changes_view(changes) && changes.session_keys.is_empty() && changes.resolved.is_empty()
+}
+
+/// Whether rows change that a planner reads.
+pub(super) fn changes_view(changes: &Changes) -> bool {
+    !(changes.accounts.is_empty()
+        && changes.claims.is_empty()
+        && changes.erased.is_empty()
+        && changes.tombstones.is_empty()
+        && changes.rulings.is_empty()
+        && changes.pairs.is_empty())
+}
+
+/// Accounts to write whose row ids are not known yet.
+fn touched(loaded: &Loaded, changes: &Changes) -> Keys {
+    let accounts = (changes.accounts.iter().map(|a| &a.account))
+        .chain(changes.claims.iter().map(|c| &c.key.account))
+        .chain(&changes.erased)
+        .chain(&changes.resolved)
+        .chain(changes.session_keys.iter().map(|(a, _)| a));
+    let unknown = accounts.filter(|a| !loaded.ids.contains_key(*a));
+    Keys {
+        accounts: unknown.cloned().collect(),
+        ..Keys::default()
+    }
+}
+
+fn gone(loaded: &Loaded, changes: &Changes) -> FxHashSet<Account> {
+    let absent = |a: &&Account| !loaded.ids.contains_key(*a);
+    let mut gone: FxHashSet<Account> = (loaded.view.tombstones.keys())
+        .filter(absent)
+        .chain(changes.tombstones.iter().map(|t| &t.account).filter(absent))
+        .chain(&changes.erased)
+        .cloned()
+        .collect();
+    if !gone.is_empty() {
+        for row in &changes.accounts {
+            gone.remove(&row.account);
+        }
+    }
+    gone
+}

@@ -1,0 +1,171 @@
+//! Erasure: nothing that names the account stays in plain, in whichever table it stood. What is
+//! younger than the erasure belongs to the account's next life and stays.
+
+use super::SqliteStore;
+use super::rows::{expect_rows, int};
+use super::view::Loaded;
+use crate::model::{Account, Changes, Tombstone};
+use crate::sqlite::{Insert, Tx, Val};
+use crate::store::StoreError;
+
+const PUT_TOMBSTONE: Insert = Insert {
+    head: "INSERT INTO tombstones (mac, erased_at, revision, own_ids) VALUES",
+    columns: 4,
+    tail: "ON CONFLICT (mac) DO UPDATE SET erased_at = excluded.erased_at, \
+           revision = excluded.revision, own_ids = excluded.own_ids",
+};
+const PUT_GONE: Insert = Insert {
+    head: "INSERT INTO own_ids (own, account) VALUES",
+    columns: 2,
+    tail: "ON CONFLICT (own) DO UPDATE SET account = excluded.account",
+};
+const DELETE_ACCOUNTS: Insert = Insert {
+    head: "DELETE FROM accounts WHERE id IN (VALUES",
+    columns: 1,
+    tail: ")",
+};
+const DELETE_CLAIMS: Insert = Insert {
+    head: "DELETE FROM claims WHERE account IN (VALUES",
+    columns: 1,
+    tail: ")",
+};
+const DELETE_KEYS: Insert = Insert {
+    head: "WITH k(account, at) AS (VALUES",
+    columns: 2,
+    tail: ") DELETE FROM session_keys WHERE (account, at, exchanged) IN (SELECT s.account, s.at, \
+           s.exchanged FROM k CROSS JOIN session_keys s ON s.account = k.account AND s.at <= k.at)",
+};
+/// A ledger row keeps the code's hash, so that the code is never sent again.
+const FORGET_ANSWERS: Insert = Insert {
+    head: "WITH k(account, tag, at) AS (VALUES",
+    columns: 3,
+    tail: ") UPDATE ledger SET answer = NULL, account = NULL, tag = NULL WHERE id IN (SELECT l.id \
+           FROM k CROSS JOIN ledger l ON l.tag = k.tag AND l.account = k.account AND l.at <= k.at)",
+};
+/// The event's fate stays. No index: one pass over a day's events, for up to 256 erasures.
+const FORGET_TRACKED: Insert = Insert {
+    head: "WITH k(account, at) AS (VALUES",
+    columns: 2,
+    tail: ") UPDATE tracked SET account = NULL FROM k \
+           WHERE tracked.account = k.account AND tracked.at <= k.at",
+};
+/// The work goes on at once, to find that it has no effect.
+const FORGET_DEFERRED: Insert = Insert {
+    head: "WITH k(account, at) AS (VALUES",
+    columns: 2,
+    tail: ") UPDATE deferred SET account = NULL, woken = 1, \
+           next_at = CASE WHEN leased THEN next_at ELSE 0 END FROM k \
+           WHERE deferred.account = k.account AND deferred.since <= k.at",
+};
+const FORGET_A: Insert = Insert {
+    head: "UPDATE pairs SET a = NULL WHERE a_mac IN (VALUES",
+    columns: 1,
+    tail: ")",
+};
+const FORGET_B: Insert = Insert {
+    head: "UPDATE pairs SET b = NULL WHERE b_mac IN (VALUES",
+    columns: 1,
+    tail: ")",
+};
+
+impl SqliteStore {
+    /// Deletes erased accounts and writes tombstones.
+    pub(super) async fn erase(
+        &self,
+        tx: &mut Tx<'_>,
+        loaded: &Loaded,
+        changes: &Changes,
+    ) -> Result<(), StoreError> {
+        if !changes.erased.is_empty() {
+            self.delete(tx, loaded, changes).await?;
+            self.forget(tx, changes).await?;
+        }
+        self.bury(tx, &changes.tombstones).await
+    }
+
+    async fn delete(
+        &self,
+        tx: &mut Tx<'_>,
+        loaded: &Loaded,
+        changes: &Changes,
+    ) -> Result<(), StoreError> {
+        let stored = changes.erased.iter().filter_map(|a| {
+            let id = *loaded.ids.get(a)?;
+            Some((id, erased_at(changes, a)))
+        });
+        let stored: Vec<(i64, i64)> = stored.collect();
+        let ids: Vec<Val> = stored.iter().map(|(id, _)| (*id).into()).collect();
+        let keys = stored.iter().flat_map(|(id, at)| [(*id).into(), (*at).into()]);
+        let keys: Vec<Val> = keys.collect();
+        tx.insert(&DELETE_KEYS, keys).await?;
+        tx.insert(&DELETE_CLAIMS, ids.clone()).await?;
+        let touched = tx.insert(&DELETE_ACCOUNTS, ids).await?;
+        expect_rows("erased accounts", stored.len(), touched)
+    }
+
+    async fn forget(&self, tx: &mut Tx<'_>, changes: &Changes) -> Result<(), StoreError> {
+        let (mut named, mut tagged, mut macs) = (Vec::new(), Vec::new(), Vec::new());
+        for account in &changes.erased {
+            let (key, mac) = (account.key(), self.mac(account));
+            let at = erased_at(changes, account);
+            named.extend([key.as_str().into(), at.into()]);
+            tagged.extend([key.into(), tag(&mac).into(), at.into()]);
+            macs.push(Val::Blob(mac.to_vec()));
+        }
+        tx.insert(&FORGET_ANSWERS, tagged).await?;
+        tx.insert(&FORGET_TRACKED, named.clone()).await?;
+        tx.insert(&FORGET_DEFERRED, named).await?;
+        tx.insert(&FORGET_A, macs.clone()).await?;
+        tx.insert(&FORGET_B, macs).await?;
+        Ok(())
+    }
+
+    async fn bury(&self, tx: &mut Tx<'_>, tombstones: &[Tombstone]) -> Result<(), StoreError> {
+        let (mut stones, mut gone) = (Vec::new(), Vec::new());
+        for stone in tombstones {
+            let own_ids = stone.own_ids.iter().map(|id| *id.0.as_bytes());
+            let own_ids: Vec<[u8; 16]> = own_ids.collect();
+            stones.extend([
+                Val::Blob(self.mac(&stone.account).to_vec()),
+                stone.erased_at.0.into(),
+                int(stone.revision),
+                Val::Blob(own_ids.concat()),
+            ]);
+            gone.extend(own_ids.iter().flat_map(|id| [Val::Blob(id.to_vec()), Val::Null]));
+        }
+        let touched = tx.insert(&PUT_TOMBSTONE, stones).await?;
+        expect_rows("tombstones", tombstones.len(), touched)?;
+        tx.insert(&PUT_GONE, gone).await?;
+        Ok(())
+    }
+
+    /// Notes the own ids of accounts whose anchor is not their own id: those of a later life.
+    pub(super) async fn put_own_ids(
+        &self,
+        tx: &mut Tx<'_>,
+        loaded: &Loaded,
+        changes: &Changes,
+    ) -> Result<(), StoreError> {
+        let later = changes.accounts.iter().filter(|a| a.generation.0 != 0);
+        let values = later.flat_map(|a| {
+            let own = a.account.own_id(self.namespace, a.generation);
+            let id = loaded.ids.get(&a.account).map_or(Val::Null, |id| (*id).into());
+            [Val::Blob(own.0.as_bytes().to_vec()), id]
+        });
+        let values: Vec<Val> = values.collect();
+        tx.insert(&PUT_GONE, values).await?;
+        Ok(())
+    }
+}
+
+/// Up to when what stands under the account is void; for ever, if no tombstone says otherwise.
+fn erased_at(changes: &Changes, account: &Account) -> i64 {
+    let stone = changes.tombstones.iter().find(|t| t.account == *account);
+    stone.map_or(i64::MAX, |t| t.erased_at.0)
+}
+
+/// What the ledger finds an account's rows by.
+pub(super) fn tag(mac: &[u8; 32]) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] = *mac;
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
