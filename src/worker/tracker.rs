@@ -152,11 +152,6 @@ impl Tracker {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-
-    /// The partitions held.
-    pub fn partitions(&self) -> impl Iterator<Item = u32> {
-        self.parts.keys().copied()
-    }
 }
 
 impl Part {
