@@ -1,6 +1,12 @@
 //! The formats from outside: any bytes are read without panic, errors hold nothing of the values,
 //! sealed logins come back whole, and news are the records that `design` promises.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says so by panicking"
+)]
+
 mod samples;
 
 use proptest::prelude::*;

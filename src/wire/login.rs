@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 /// What binds a sealed blob to its event: followed by the id, a zero byte and the appid.
 const AAD: &[u8] = b"unilink/login/v1\0";
 
-/// One login event. `Debug` shows its id and app only.
+/// One login event: who logged in where, with what evidence the gateway holds.
 #[derive(Clone, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(
@@ -287,6 +287,7 @@ impl LoginWire {
     }
 }
 
+/// Shows id and app only.
 impl fmt::Debug for LoginWire {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LoginWire")
