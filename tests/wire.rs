@@ -357,3 +357,13 @@ fn what_outlives_an_erasure_holds_no_identifier() {
         }
     }
 }
+
+#[test]
+fn errors_of_other_crates_do_not_pass() {
+    // uuid's own would quote the character it stumbled over.
+    let error = parse_linked(br#"{"event_id":"Zq"}"#).expect_err("no uuid");
+    assert_eq!(
+        (error.field.as_str(), error.problem.as_str()),
+        ("event_id", "is not as the schema says")
+    );
+}
