@@ -78,7 +78,9 @@ impl Parts {
         };
         let ring = Arc::clone(&keys);
         let mac = Arc::new(move |text: &str| ring.ring.mac("account", text.as_bytes()));
-        let store = SqliteStore::open(file, birth, namespace, mac).await.map_err(Failure::failed)?;
+        let store = SqliteStore::open(file, birth, namespace, mac)
+            .await
+            .map_err(Failure::failed)?;
         Ok(Self {
             apps: Arc::new(config.apps()),
             keys,
@@ -266,5 +268,7 @@ pub async fn open_bus(config: &Config, file: Arc<File>) -> Result<Arc<EmbeddedBu
         group: config.bus.group.clone(),
         topics,
     };
-    EmbeddedBus::open(file, settings).await.map_err(Failure::failed)
+    EmbeddedBus::open(file, settings)
+        .await
+        .map_err(Failure::failed)
 }

@@ -207,7 +207,10 @@ impl Exchange {
                 Exchanged::Later(Some(next))
             }
             CallFailure::Api(
-                Action::Configuration | Action::AppTokenBad | Action::Component | Action::Reauthorise,
+                Action::Configuration
+                | Action::AppTokenBad
+                | Action::Component
+                | Action::Reauthorise,
             ) => {
                 let (until, news) = self.gates.refuse(&app.id, now);
                 if news {
@@ -224,7 +227,9 @@ impl Exchange {
         let Some(sealed) = note.sealed else {
             return Exchanged::Dead(DeadReason::CodeDead, "the account was erased");
         };
-        let session = self.keys.ring
+        let session = self
+            .keys
+            .ring
             .open("ledger", &mark.0, &sealed)
             .ok()
             .and_then(|bytes| read_session(&bytes));
@@ -281,7 +286,8 @@ impl Exchange {
     }
 
     fn seal(&self, mark: &Mark, bytes: &[u8]) -> Result<Vec<u8>, MemoryFault> {
-        self.keys.ring
+        self.keys
+            .ring
             .seal("ledger", &mark.0, bytes)
             .map_err(|e| MemoryFault(e.to_string()))
     }

@@ -42,7 +42,10 @@ impl Drop for Flight {
         self.guard = None;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever waits or flies holds a second reference.
-        if open.get(&self.mark).is_some_and(|g| Arc::strong_count(g) == 1) {
+        if open
+            .get(&self.mark)
+            .is_some_and(|g| Arc::strong_count(g) == 1)
+        {
             open.remove(&self.mark);
         }
     }

@@ -114,7 +114,13 @@ impl Ladder {
         }
         self.provided(&mut climb, unionid.as_ref());
         if let (Some(data), Some(key)) = (data, session_key) {
-            self.decrypted(&mut climb, data, key, Method::DecryptedEventKey, login.occurred_at);
+            self.decrypted(
+                &mut climb,
+                data,
+                key,
+                Method::DecryptedEventKey,
+                login.occurred_at,
+            );
         }
         if let (Some(key), true) = (session_key, climb.claims.is_empty()) {
             climb.session_key = self.keep(&climb.account, key, login.occurred_at, false);
@@ -138,7 +144,8 @@ impl Ladder {
         }
         match &login.evidence {
             Evidence::Code { code, data } => {
-                self.by_code(login, code, data.as_ref(), attempt, since).await
+                self.by_code(login, code, data.as_ref(), attempt, since)
+                    .await
             }
             Evidence::OpenId {
                 openid,
@@ -165,7 +172,10 @@ impl Ladder {
         since: Option<Millis>,
     ) -> Result<Resolved, MemoryFault> {
         let Some(app) = self.apps.get(&login.app) else {
-            return Ok(Resolved::Dead(DeadReason::UnknownApp, "the appid is not configured"));
+            return Ok(Resolved::Dead(
+                DeadReason::UnknownApp,
+                "the appid is not configured",
+            ));
         };
         if app.kind != AppKind::MiniProgram {
             let detail = "this kind of app exchanges its codes at the gateway: send the openid";
@@ -275,10 +285,13 @@ impl Ladder {
         if held.keys.is_empty() {
             climb.note(Reason::NoSessionKey);
         }
-        let decrypted = climb.claims.len() > before
-            || climb.reason == Some(Reason::DecryptedWithoutUnionid);
+        let decrypted =
+            climb.claims.len() > before || climb.reason == Some(Reason::DecryptedWithoutUnionid);
         let expires_at = since.unwrap_or(now).plus(KEY_WAIT_MS);
-        let bound = self.apps.platform_at(&climb.login.app, climb.login.occurred_at).is_some();
+        let bound = self
+            .apps
+            .platform_at(&climb.login.app, climb.login.occurred_at)
+            .is_some();
         // Waiting is worth it only if the data could still tell something new.
         let wait = !decrypted && bound && !held.resolved && climb.claims.is_empty();
         if wait && now < expires_at {
@@ -366,7 +379,9 @@ impl Ladder {
         exchanged: bool,
     ) -> Option<SealedKey> {
         let id = account.key();
-        let sealed = self.keys.ring
+        let sealed = self
+            .keys
+            .ring
             .seal("session_key", id.as_bytes(), key.expose().as_bytes())
             .ok()?;
         Some(SealedKey {
@@ -377,7 +392,9 @@ impl Ladder {
     }
 
     fn unseal_key(&self, id: &str, sealed: &SealedKey) -> Option<Secret> {
-        let opened = self.keys.ring
+        let opened = self
+            .keys
+            .ring
             .open("session_key", id.as_bytes(), &sealed.sealed)
             .ok()?;
         String::from_utf8(opened.to_vec()).ok().map(Secret::new)
@@ -426,7 +443,10 @@ impl<'a> Climb<'a> {
 
 /// The cause stays on the operator's side; callers see one word for all of them.
 fn count_fault(login: &Login, fault: DecryptFault) {
-    let labels = [("app", login.app.to_string()), ("cause", fault.word().to_owned())];
+    let labels = [
+        ("app", login.app.to_string()),
+        ("cause", fault.word().to_owned()),
+    ];
     metrics::counter!(telemetry::DECRYPT_FAULTS, &labels).increment(1);
     tracing::debug!(app = %login.app, event = %login.id, cause = fault.word(), "not decrypted");
 }

@@ -232,8 +232,14 @@ impl Simulator {
 
     fn oauth_body(&self, session: &Session, openid: &str) -> Body {
         let epoch = session.epoch.to_be_bytes();
-        let tag = self.signer.tag(session.person, &[&[session.app.0], &epoch[..]].concat());
-        let scope = if session.manner.unionid { "snsapi_userinfo" } else { "snsapi_base" };
+        let tag = self
+            .signer
+            .tag(session.person, &[&[session.app.0], &epoch[..]].concat());
+        let scope = if session.manner.unionid {
+            "snsapi_userinfo"
+        } else {
+            "snsapi_base"
+        };
         Body::new()
             .text("access_token", &hex(&tag[..16]))
             .number("expires_in", 7200)

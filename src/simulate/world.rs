@@ -238,10 +238,7 @@ impl World {
     pub fn unionid_text(&self, person: u64, app: AppNo) -> Option<String> {
         let place = self.app(app)?.platform?;
         let prefix = self.platforms.get(place)?.prefix;
-        Some(id(
-            prefix,
-            &self.unionids.tag(person, &place.to_be_bytes()),
-        ))
+        Some(id(prefix, &self.unionids.tag(person, &place.to_be_bytes())))
     }
 
     /// What a snapshot page shows instead: an openid of nobody, and a unionid that several share.

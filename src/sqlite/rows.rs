@@ -56,7 +56,12 @@ pub(super) fn steps(what: &Select, keys: Vec<Val>) -> Vec<(Arc<str>, Vec<Val>)> 
 type Texts = HashMap<(&'static str, &'static str, usize), Arc<str>>;
 static TEXTS: LazyLock<Mutex<Texts>> = LazyLock::new(Mutex::default);
 
-pub(super) fn rows_sql(head: &'static str, columns: usize, tail: &'static str, rows: usize) -> Arc<str> {
+pub(super) fn rows_sql(
+    head: &'static str,
+    columns: usize,
+    tail: &'static str,
+    rows: usize,
+) -> Arc<str> {
     let mut known = TEXTS
         .lock()
         .unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -6,9 +6,7 @@ use super::records::Records;
 use super::shift::Shift;
 use crate::bus::Record;
 use crate::link::{self, Rules};
-use crate::model::{
-    Changes, DeadReason, Fact, Millis, Outcome, Reason, SightingResult, View,
-};
+use crate::model::{Changes, DeadReason, Fact, Millis, Outcome, Reason, SightingResult, View};
 use crate::resolve::ladder::Later;
 use crate::store::{
     Batch, Deferred, Planner, Settled, Step, Tracked, TrackedState, WaitsFor, Write,

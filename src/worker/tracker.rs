@@ -95,7 +95,12 @@ impl Tracker {
         let parts = &mut self.parts;
         touched
             .keys()
-            .filter_map(|p| parts.get_mut(p)?.advance().map(|(offset, digest)| (*p, offset, digest)))
+            .filter_map(|p| {
+                parts
+                    .get_mut(p)?
+                    .advance()
+                    .map(|(offset, digest)| (*p, offset, digest))
+            })
             .map(|(partition, offset, digest)| Position {
                 partition,
                 offset,
@@ -184,7 +189,10 @@ fn weight(record: &Stored) -> usize {
 pub fn digest(record: &Stored) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(record.timestamp.to_be_bytes());
-    for part in [record.key.as_slice(), record.value.as_deref().unwrap_or_default()] {
+    for part in [
+        record.key.as_slice(),
+        record.value.as_deref().unwrap_or_default(),
+    ] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }

@@ -145,7 +145,11 @@ fn push(logins: &mut Vec<Login>, app: AppNo, kind: Kind, dice: &mut Dice) {
     // A second session without unionid in the app would need the key of the first kept longer.
     let bare = |k| matches!(k, Kind::CodeThenData | Kind::CodeBare | Kind::CodeWithData);
     let again = logins.iter().any(|l| l.app == app && bare(l.kind));
-    let kind = if again && bare(kind) { Kind::Code } else { kind };
+    let kind = if again && bare(kind) {
+        Kind::Code
+    } else {
+        kind
+    };
     let ago = YOUNGEST_MS + dice.below(OLDEST_MS - YOUNGEST_MS);
     logins.push(Login {
         n: u8::try_from(logins.len()).unwrap_or(u8::MAX),
@@ -180,9 +184,7 @@ fn draw_kind(world: &World, app: AppNo, dice: &mut Dice) -> Kind {
         _ => dice.weighted(&PAGES),
     };
     match drawn {
-        Some(Kind::DeadCode(_)) => {
-            Kind::DeadCode(dice.of(&DEAD).copied().unwrap_or(Dead::Unknown))
-        }
+        Some(Kind::DeadCode(_)) => Kind::DeadCode(dice.of(&DEAD).copied().unwrap_or(Dead::Unknown)),
         drawn => drawn.unwrap_or(Kind::OpenIdOnly),
     }
 }

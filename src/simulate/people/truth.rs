@@ -226,7 +226,11 @@ impl Expected {
     }
 }
 
-const NO_KEY: &[Reason] = &[Reason::NoSessionKey, Reason::Deferred, Reason::DecryptFailed];
+const NO_KEY: &[Reason] = &[
+    Reason::NoSessionKey,
+    Reason::Deferred,
+    Reason::DecryptFailed,
+];
 /// Data that does not decrypt may wait for a key that does, for a day.
 const UNDECRYPTABLE: &[Reason] = NO_KEY;
 const NOTHING: &[Reason] = &[Reason::NoUnionid, Reason::Deferred];
@@ -259,7 +263,11 @@ fn traces_of(
     let id = |part| population.event_id(person, login.n, part);
     let own = world.account(person, login.app)?;
     let union = world.unionid(person, login.app)?;
-    let links = || union.clone().map_or(Outcome::Unresolved(UNBOUND), Outcome::Links);
+    let links = || {
+        union
+            .clone()
+            .map_or(Outcome::Unresolved(UNBOUND), Outcome::Links)
+    };
     let mut trace = |part, needs, account: Option<&Account>, outcome| {
         traces.push(Trace {
             event: id(part),
@@ -294,7 +302,12 @@ fn traces_of(
         Kind::Snapshot => {
             let (openid, _) = world.snapshot_text(person, login.app);
             let account = world.account_of(login.app, &openid)?;
-            trace('a', None, Some(&account), unresolved(&[Reason::SnapshotUser]));
+            trace(
+                'a',
+                None,
+                Some(&account),
+                unresolved(&[Reason::SnapshotUser]),
+            );
         }
         Kind::Placeholder => {
             let reasons = &[Reason::PlaceholderUnionid];
@@ -310,7 +323,11 @@ fn traces_of(
             trace('b', None, Some(&own), outcome);
         }
         Kind::DeadCode(dead) => {
-            let reasons = if dead == Dead::Used { CODE_USED } else { CODE_DEAD };
+            let reasons = if dead == Dead::Used {
+                CODE_USED
+            } else {
+                CODE_DEAD
+            };
             trace('a', None, None, Outcome::Dead(reasons));
         }
     }
