@@ -81,7 +81,9 @@ pub enum FaultError {
     #[error("there is no fault named {0}")]
     Name(String),
     /// The value does not fit.
-    #[error("{0} is out of bounds (probabilities 0 to 1, together at most 1; delays in ms up to {MAX_DELAY_MS})")]
+    #[error(
+        "{0} is out of bounds (probabilities 0 to 1, together at most 1; delays in ms up to {MAX_DELAY_MS})"
+    )]
     Value(String),
 }
 
@@ -232,9 +234,20 @@ mod tests {
         faults.set("busy=0.25").unwrap();
         faults.set("spent-cut = 0.5").unwrap();
         faults.set("latency=20").unwrap();
-        assert_eq!((faults.busy, faults.spent_cut, faults.latency), (0.25, 0.5, 20));
+        assert_eq!(
+            (faults.busy, faults.spent_cut, faults.latency),
+            (0.25, 0.5, 20)
+        );
         let before = faults.clone();
-        for bad in ["busy", "rain=1", "busy=2", "busy=NaN", "hang=0.3", "latency=0.5", "jitter=60001"] {
+        for bad in [
+            "busy",
+            "rain=1",
+            "busy=2",
+            "busy=NaN",
+            "hang=0.3",
+            "latency=0.5",
+            "jitter=60001",
+        ] {
             assert!(faults.set(bad).is_err(), "{bad}");
         }
         assert_eq!(faults, before);
@@ -256,10 +269,17 @@ mod tests {
         let mut faults = Faults::default();
         faults.set("hang=0.1").unwrap();
         faults.set("cut=0.2").unwrap();
-        let count = |f| (0..10_000).filter(|i| faults.draw(*i, 0) == Some(f)).count();
+        let count = |f| {
+            (0..10_000)
+                .filter(|i| faults.draw(*i, 0) == Some(f))
+                .count()
+        };
         assert!((900..1_100).contains(&count(Fault::Hang)));
         assert!((1_850..2_150).contains(&count(Fault::Cut)));
-        let other = Faults { seed: 1, ..faults.clone() };
+        let other = Faults {
+            seed: 1,
+            ..faults.clone()
+        };
         assert!((0..100).any(|i| faults.draw(i, 0) != other.draw(i, 0)));
         assert!((0..100).any(|i| faults.draw(i, 0) != faults.draw(i, 1)));
     }

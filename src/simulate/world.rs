@@ -14,7 +14,7 @@ use std::fmt::Write as _;
 /// Most apps in a world: a page of sessions has that many slots per person.
 pub const MAX_APPS: usize = 8;
 /// Share of people whom WeChat answers with 40226 in the default world.
-const BLOCKED: f64 = 0.0005;
+const BLOCKED: f64 = 0.002;
 /// So many people share one virtual unionid on snapshot pages (`docs/wechat.md` §5).
 const SNAPSHOT_GROUP: u64 = 2;
 
@@ -238,10 +238,7 @@ impl World {
     pub fn unionid_text(&self, person: u64, app: AppNo) -> Option<String> {
         let place = self.app(app)?.platform?;
         let prefix = self.platforms.get(place)?.prefix;
-        Some(id(
-            prefix,
-            &self.unionids.tag(person, &place.to_be_bytes()),
-        ))
+        Some(id(prefix, &self.unionids.tag(person, &place.to_be_bytes())))
     }
 
     /// What a snapshot page shows instead: an openid of nobody, and a unionid that several share.

@@ -63,7 +63,10 @@ impl Emitter<'_> {
         Event {
             id: self.population.event_id(self.person, login.n, 'a'),
             occurred_at: at.to_string(),
-            appid: world.app(login.app).map_or("", |a| a.id.as_str()).to_owned(),
+            appid: world
+                .app(login.app)
+                .map_or("", |a| a.id.as_str())
+                .to_owned(),
             source: gateway.copied(),
             external_id: dice
                 .is_multiple_of(3)
@@ -179,7 +182,9 @@ impl Emitter<'_> {
                 let session = self.session(other, self.person, true);
                 event.code = Some(self.sim.code(&session));
             }
-            Dead::Used => self.sim.spend_elsewhere(event.code.as_deref().unwrap_or("")),
+            Dead::Used => self
+                .sim
+                .spend_elsewhere(event.code.as_deref().unwrap_or("")),
             Dead::Old => {
                 session.at = session.at.plus(-OLD_CODE_MS);
                 event.occurred_at = session.at.to_string();

@@ -145,7 +145,11 @@ fn push(logins: &mut Vec<Login>, app: AppNo, kind: Kind, dice: &mut Dice) {
     // A second session without unionid in the app would need the key of the first kept longer.
     let bare = |k| matches!(k, Kind::CodeThenData | Kind::CodeBare | Kind::CodeWithData);
     let again = logins.iter().any(|l| l.app == app && bare(l.kind));
-    let kind = if again && bare(kind) { Kind::Code } else { kind };
+    let kind = if again && bare(kind) {
+        Kind::Code
+    } else {
+        kind
+    };
     let ago = YOUNGEST_MS + dice.below(OLDEST_MS - YOUNGEST_MS);
     logins.push(Login {
         n: u8::try_from(logins.len()).unwrap_or(u8::MAX),
@@ -169,8 +173,8 @@ fn app_weights(world: &World) -> Vec<(AppNo, u32)> {
         .collect()
 }
 
-fn draw_kind(world: &World, app: AppNo, dice: &mut Dice) -> Kind {
-    let Some(app) = world.app(app) else {
+fn draw_kind(world: &World, number: AppNo, dice: &mut Dice) -> Kind {
+    let Some(app) = world.app(number) else {
         return Kind::OpenIdOnly;
     };
     let drawn = match (app.kind, app.platform) {
@@ -179,10 +183,13 @@ fn draw_kind(world: &World, app: AppNo, dice: &mut Dice) -> Kind {
         (AppKind::MobileApp, _) => dice.weighted(&MOBILE),
         _ => dice.weighted(&PAGES),
     };
+    let lonely = other_mini(world, number).is_none();
     match drawn {
-        Some(Kind::DeadCode(_)) => {
-            Kind::DeadCode(dice.of(&DEAD).copied().unwrap_or(Dead::Unknown))
-        }
+        Some(Kind::DeadCode(_)) => match dice.of(&DEAD) {
+            Some(Dead::OtherApp) if lonely => Kind::DeadCode(Dead::Unknown),
+            dead => Kind::DeadCode(dead.copied().unwrap_or(Dead::Unknown)),
+        },
+        Some(Kind::WrongAppData) if lonely => Kind::StaleData,
         drawn => drawn.unwrap_or(Kind::OpenIdOnly),
     }
 }

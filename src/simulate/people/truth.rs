@@ -50,8 +50,8 @@ pub struct Expected {
     pub union: Option<UnionKey>,
     /// Otherwise, why not: one of these.
     pub reasons: Vec<Reason>,
-    /// How many of its claims should be contested.
-    pub contested: usize,
+    /// Its claims that should be contested.
+    pub contested: Vec<UnionKey>,
 }
 
 /// One account as the product shows it.
@@ -136,7 +136,7 @@ impl Truth {
                         account: account.clone(),
                         union: None,
                         reasons: Vec::new(),
-                        contested: 0,
+                        contested: Vec::new(),
                     });
                     all.len() - 1
                 }
@@ -171,7 +171,12 @@ impl Truth {
             }
         }
         verdict.users = users.len() as u64;
-        let own = |account: &Account| expected.iter().any(|e| e.account == *account);
+        // Also what a lost event showed, in case it was not lost after all: it is no stranger's.
+        let own = |account: &Account| {
+            self.traces
+                .iter()
+                .any(|t| t.account.as_ref() == Some(account))
+        };
         let stranger = |u: &&&Found| u.members.iter().any(|m| !own(m));
         verdict.wrong_merges = users.iter().filter(stranger).count() as u64;
         verdict.missed_merges = missed_merges(&expected, found);
@@ -207,7 +212,10 @@ impl Expected {
             }
             Outcome::Links(union) => self.union = Some(union.clone()),
             Outcome::Unresolved(reasons) => self.reasons.extend(*reasons),
-            Outcome::Contested(_) => self.contested += 1,
+            Outcome::Contested(union) if !self.contested.contains(union) => {
+                self.contested.push(union.clone());
+            }
+            Outcome::Contested(_) => (),
             Outcome::Dead(_) => (),
         }
     }
@@ -226,7 +234,11 @@ impl Expected {
     }
 }
 
-const NO_KEY: &[Reason] = &[Reason::NoSessionKey, Reason::Deferred, Reason::DecryptFailed];
+const NO_KEY: &[Reason] = &[
+    Reason::NoSessionKey,
+    Reason::Deferred,
+    Reason::DecryptFailed,
+];
 /// Data that does not decrypt may wait for a key that does, for a day.
 const UNDECRYPTABLE: &[Reason] = NO_KEY;
 const NOTHING: &[Reason] = &[Reason::NoUnionid, Reason::Deferred];
@@ -259,7 +271,11 @@ fn traces_of(
     let id = |part| population.event_id(person, login.n, part);
     let own = world.account(person, login.app)?;
     let union = world.unionid(person, login.app)?;
-    let links = || union.clone().map_or(Outcome::Unresolved(UNBOUND), Outcome::Links);
+    let links = || {
+        union
+            .clone()
+            .map_or(Outcome::Unresolved(UNBOUND), Outcome::Links)
+    };
     let mut trace = |part, needs, account: Option<&Account>, outcome| {
         traces.push(Trace {
             event: id(part),
@@ -294,7 +310,12 @@ fn traces_of(
         Kind::Snapshot => {
             let (openid, _) = world.snapshot_text(person, login.app);
             let account = world.account_of(login.app, &openid)?;
-            trace('a', None, Some(&account), unresolved(&[Reason::SnapshotUser]));
+            trace(
+                'a',
+                None,
+                Some(&account),
+                unresolved(&[Reason::SnapshotUser]),
+            );
         }
         Kind::Placeholder => {
             let reasons = &[Reason::PlaceholderUnionid];
@@ -310,7 +331,11 @@ fn traces_of(
             trace('b', None, Some(&own), outcome);
         }
         Kind::DeadCode(dead) => {
-            let reasons = if dead == Dead::Used { CODE_USED } else { CODE_DEAD };
+            let reasons = if dead == Dead::Used {
+                CODE_USED
+            } else {
+                CODE_DEAD
+            };
             trace('a', None, None, Outcome::Dead(reasons));
         }
     }
