@@ -1,6 +1,8 @@
 //! The simulated WeChat over HTTP, as stories: it must behave as `docs/wechat.md` says, or every
 //! test that leans on it proves nothing.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on should panic, in its helpers too
+
 use aes::cipher::{BlockCipherDecrypt, KeyInit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -175,6 +177,28 @@ fn the_official_sample_decrypts() {
     assert_eq!(plain["openId"], "oGZUI0egBJY1zhBYw2KhdUfwVJJE");
     assert_eq!(plain["unionId"], "ocMvos6NjeKLIBqg5Mr9QjxrP1FA");
     assert_eq!(plain["watermark"]["timestamp"], 1_477_314_187);
+}
+
+#[test]
+fn the_worlds_configuration_says_what_the_world_is() {
+    use figment::providers::{Format, Toml};
+    let world = World::new(7).unwrap();
+    let figment = figment::Figment::from(Toml::string(&world.toml()));
+    let config: Value = figment.extract().unwrap();
+    assert_eq!(
+        config["platforms"],
+        json!([{ "id": "main" }, { "id": "second" }])
+    );
+    let apps = config["apps"].as_array().unwrap();
+    assert_eq!(apps.len(), world.apps().len());
+    for (text, app) in apps.iter().zip(world.apps()) {
+        assert_eq!(text["appid"], app.id.as_str());
+        assert_eq!(text["kind"], serde_json::to_value(app.kind).unwrap());
+        assert_eq!(text["secret"], app.secret.unwrap().expose());
+        let bindings = text["platforms"].as_array().map_or(0, Vec::len);
+        assert_eq!(bindings, app.bindings.len());
+    }
+    assert_eq!(apps[0]["platforms"][0]["since"], "1970-01-01T00:00:00.000Z");
 }
 
 #[tokio::test]

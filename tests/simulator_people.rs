@@ -2,6 +2,8 @@
 //! follows from their events alone. Two linkers stand in for the product: a careful one that the
 //! truth must call perfect, and careless ones that it must catch.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test that cannot go on should panic, in its helpers too
+
 use aes::cipher::{BlockCipherDecrypt, KeyInit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
