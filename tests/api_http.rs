@@ -1,5 +1,11 @@
 //! Stories of the look-ups over real HTTP, with a store that holds what it is told; and the
 //! OpenAPI document against the routes of both surfaces.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop"
+)]
 
 mod http;
 

@@ -1,4 +1,10 @@
 //! The configuration: what is read, and every refusal with its key and remedy, never a value.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop"
+)]
 
 use std::io::Write;
 use std::time::Duration;

@@ -1,4 +1,10 @@
 //! Stories of the intake over real HTTP, with a bus and a `Prepare` that do as they are told.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop"
+)]
 
 mod http;
 

@@ -1,4 +1,10 @@
 //! Signals, tried on a real process: this test program, started again as the process to be ended.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop"
+)]
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
