@@ -100,7 +100,7 @@ impl Store for FakeStore {
         elsewhere()
     }
     async fn changed(&self) {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
     async fn spent(&self, _: &[CodeKey]) -> Result<Vec<Option<Spent>>, StoreError> {
         elsewhere()
