@@ -2,6 +2,8 @@
 //! contradicts: shared unionids, several unionids per account, two openids of one app, operators'
 //! decisions, erasures. Times are small numbers, so that ties are common.
 
+#![allow(clippy::unwrap_used)] // a helper of tests
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use unilink::link::Rules;
@@ -86,10 +88,10 @@ impl History {
         let mut dice = Dice::new(seed);
         let contradictory = dice.one_in(3);
         // Rarely more apps than one user may have accounts.
-        let many_apps = contradictory && dice.one_in(120);
-        let apps = if many_apps { 70 } else { 2 + dice.below(4) };
+        let many_apps = contradictory && dice.one_in(60);
+        let apps = if many_apps { 72 } else { 2 + dice.below(4) };
         let (apps, rules) = company(&mut dice, apps);
-        let people = 1 + dice.below(5);
+        let people = if many_apps { 1 } else { 1 + dice.below(5) };
         let mut flag = || contradictory && dice.one_in(2);
         let mut maker = Maker {
             wrong_unionid: flag(),
@@ -103,7 +105,11 @@ impl History {
             people,
             facts: Vec::new(),
         };
-        let logins = if many_apps { 160 } else { 3 + maker.dice.below(28) };
+        let logins = if many_apps {
+            300
+        } else {
+            3 + maker.dice.below(28)
+        };
         for _ in 0..logins {
             maker.login();
         }
@@ -217,12 +223,14 @@ fn takes_later_events_along(own: &[Fact]) -> bool {
 
 fn company(dice: &mut Dice, apps: usize) -> (Vec<AppId>, Rules) {
     let platform = |p: usize| PlatformId::parse(&format!("p{p}")).unwrap();
+    let one_platform = apps > 64;
     let make = |n: usize, dice: &mut Dice| {
+        let second = dice.one_in(4) && !one_platform;
         let mut bindings = vec![Binding {
-            platform: platform(usize::from(dice.one_in(4))),
+            platform: platform(usize::from(second)),
             since: Millis(0),
         }];
-        if dice.one_in(4) {
+        if dice.one_in(4) && !one_platform {
             bindings.push(Binding {
                 platform: platform(2),
                 since: Millis(20),
@@ -325,9 +333,14 @@ impl Maker {
         let person = self.dice.below(self.people);
         let account = self.account(person);
         let at = self.at();
-        let other = self.dice.below(self.people);
+        let stranger = self.dice.below(self.people);
+        let other = if self.dice.one_in(3) {
+            stranger
+        } else {
+            person
+        };
         let other = self.account(other);
-        let ruling = if self.dice.one_in(3) && account != other {
+        let ruling = if self.dice.one_in(2) && account != other {
             Ruling::Pair {
                 a: account.clone().min(other.clone()),
                 b: account.max(other),

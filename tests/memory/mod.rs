@@ -2,6 +2,9 @@
 //! on unionids), applies its changes, and asserts what a database would: no row twice, nothing
 //! about accounts that are gone. `Published` is a consumer of the news, with its own rules.
 
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // a helper of tests; each uses a part
+
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use unilink::link::{self, Rules};
 use unilink::model::{
@@ -21,6 +24,8 @@ pub struct Memory {
     pub version: u64,
     /// Claims that are not accepted read per unionid.
     pub limit: usize,
+    /// How often it left claims on a unionid unread.
+    pub truncated: Cell<u64>,
 }
 
 impl Memory {
@@ -46,10 +51,12 @@ impl Memory {
                 view.tombstones.insert(account.clone(), tombstone.clone());
             }
             let rulings = self.rulings.iter().filter(|(k, _)| k.account == *account);
-            view.rulings.extend(rulings.map(|(k, r)| (k.clone(), r.clone())));
+            view.rulings
+                .extend(rulings.map(|(k, r)| (k.clone(), r.clone())));
             let pairs = self.pairs.iter();
             let pairs = pairs.filter(|(k, _)| k.a == *account || k.b == *account);
-            view.pairs.extend(pairs.map(|(k, r)| (k.clone(), r.clone())));
+            view.pairs
+                .extend(pairs.map(|(k, r)| (k.clone(), r.clone())));
         }
         for union in &keys.unionids {
             let fresh = view.asked.unionids.insert(union.clone());
@@ -67,6 +74,8 @@ impl Memory {
         let truncated = rows.clone().filter(counted).count() > self.limit;
         let (accepted, others): (Vec<&ClaimRow>, Vec<&ClaimRow>) =
             rows.partition(|row| row.verdict == Some(ClaimVerdict::Accept));
+        self.truncated
+            .set(self.truncated.get() + u64::from(truncated));
         let keep = if truncated { self.limit } else { usize::MAX };
         let claims = accepted.into_iter().chain(others.into_iter().take(keep));
         Some(UnionRead {
@@ -83,10 +92,12 @@ impl Memory {
                 self.claimants.get_mut(union).unwrap().remove(account);
             }
             self.rulings.retain(|key, _| key.account != *account);
-            self.pairs.retain(|key, _| key.a != *account && key.b != *account);
+            self.pairs
+                .retain(|key, _| key.a != *account && key.b != *account);
         }
         for tombstone in &changes.tombstones {
-            self.tombstones.insert(tombstone.account.clone(), tombstone.clone());
+            self.tombstones
+                .insert(tombstone.account.clone(), tombstone.clone());
         }
         let mut seen = BTreeSet::new();
         for row in &changes.accounts {
@@ -120,7 +131,9 @@ impl Memory {
 
     fn is_linked(&self, account: &Account) -> bool {
         let claims = self.claims.get(account).into_iter().flatten();
-        claims.into_iter().any(|(_, row)| row.status == ClaimStatus::Active)
+        claims
+            .into_iter()
+            .any(|(_, row)| row.status == ClaimStatus::Active)
     }
 }
 

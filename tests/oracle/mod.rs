@@ -6,13 +6,11 @@
 //! it does not know: what an erasure takes along when it arrives after later events of a life that
 //! began before it (see `unilink::link`); feed histories where erasures come first.
 
-#![allow(dead_code)] // each test that includes it uses a part
+#![allow(dead_code, clippy::unwrap_used)] // a helper of tests; each uses a part of it
 
 use sha1::{Digest, Sha1};
 use std::collections::{BTreeMap, BTreeSet};
-use unilink::model::{
-    Account, ClaimVerdict, Fact, Method, Millis, Ruling, UnionKey, UserId, Why,
-};
+use unilink::model::{Account, ClaimVerdict, Fact, Method, Millis, Ruling, UnionKey, UserId, Why};
 use uuid::Uuid;
 
 /// Collects facts.
@@ -132,15 +130,23 @@ impl Oracle {
         let mut last = BTreeMap::new();
         for fact in &self.facts {
             let Fact::Decision(d) = fact else { continue };
-            if let Ruling::Claim { account, union, verdict } = &d.ruling
+            if let Ruling::Claim {
+                account,
+                union,
+                verdict,
+            } = &d.ruling
                 && counts(erased, account, d.at)
             {
                 let order = (d.at, d.author.clone(), *verdict, d.note.clone());
-                let slot = last.entry((account.clone(), union.clone())).or_insert(order.clone());
+                let slot = last
+                    .entry((account.clone(), union.clone()))
+                    .or_insert(order.clone());
                 *slot = order.max(slot.clone());
             }
         }
-        last.into_iter().map(|(key, order)| (key, order.2)).collect()
+        last.into_iter()
+            .map(|(key, order)| (key, order.2))
+            .collect()
     }
 
     /// The pairs that must never be one user.
