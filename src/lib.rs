@@ -20,3 +20,7 @@ pub mod store;
 pub mod telemetry;
 pub mod wire;
 pub mod worker;
+
+/// Lets unit tests share helpers with the tests in `tests/`, which call the crate by its name.
+#[cfg(test)]
+extern crate self as unilink;
