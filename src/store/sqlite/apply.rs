@@ -49,7 +49,9 @@ impl SqliteStore {
         let mut source = Source::Tx(self.file.begin().await?);
         let planned = self.plan(&mut source, batch, planner).await?;
         match source {
-            Source::Tx(tx) if !is_nothing(batch, &planned) => self.finish(tx, batch, &planned).await,
+            Source::Tx(tx) if !is_nothing(batch, &planned) => {
+                self.finish(tx, batch, &planned).await
+            }
             _ => Ok(()),
         }
     }

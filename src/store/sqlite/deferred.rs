@@ -113,9 +113,14 @@ async fn add(
     planned: &Planned,
 ) -> Result<u64, StoreError> {
     // What a row waits for may have come since it was looked for: then it is due at once.
-    let waiting = batch.defer.iter().filter(|d| d.waits_for == WaitsFor::SessionKey);
+    let waiting = batch
+        .defer
+        .iter()
+        .filter(|d| d.waits_for == WaitsFor::SessionKey);
     let waiting = waiting.filter_map(|d| d.account.as_ref());
-    let keys: Vec<Val> = waiting.map(|a| Val::Blob(store.anchor(a).to_vec())).collect();
+    let keys: Vec<Val> = waiting
+        .map(|a| Val::Blob(store.anchor(a).to_vec()))
+        .collect();
     let mut ready = BTreeSet::new();
     for row in tx.many(&READY, keys).await? {
         ready.insert(get::<String>(&row, 0)?);
@@ -263,7 +268,11 @@ mod tests {
     #[test]
     fn apps_take_turns() {
         let due = |ids: &[(i64, &str)]| {
-            in_turns(ids.iter().map(|(id, app)| (*id, (*app).to_owned())).collect())
+            in_turns(
+                ids.iter()
+                    .map(|(id, app)| (*id, (*app).to_owned()))
+                    .collect(),
+            )
         };
         let flood = [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c"), (6, "b")];
         assert_eq!(due(&flood), [1, 4, 5, 2, 6, 3]);

@@ -95,7 +95,9 @@ impl SqliteStore {
         });
         let stored: Vec<(i64, i64)> = stored.collect();
         let ids: Vec<Val> = stored.iter().map(|(id, _)| (*id).into()).collect();
-        let keys = stored.iter().flat_map(|(id, at)| [(*id).into(), (*at).into()]);
+        let keys = stored
+            .iter()
+            .flat_map(|(id, at)| [(*id).into(), (*at).into()]);
         let keys: Vec<Val> = keys.collect();
         tx.insert(&DELETE_KEYS, keys).await?;
         tx.insert(&DELETE_CLAIMS, ids.clone()).await?;
@@ -131,7 +133,11 @@ impl SqliteStore {
                 int(stone.revision),
                 Val::Blob(own_ids.concat()),
             ]);
-            gone.extend(own_ids.iter().flat_map(|id| [Val::Blob(id.to_vec()), Val::Null]));
+            gone.extend(
+                own_ids
+                    .iter()
+                    .flat_map(|id| [Val::Blob(id.to_vec()), Val::Null]),
+            );
         }
         let touched = tx.insert(&PUT_TOMBSTONE, stones).await?;
         expect_rows("tombstones", tombstones.len(), touched)?;
@@ -149,7 +155,10 @@ impl SqliteStore {
         let later = changes.accounts.iter().filter(|a| a.generation.0 != 0);
         let values = later.flat_map(|a| {
             let own = a.account.own_id(self.namespace, a.generation);
-            let id = loaded.ids.get(&a.account).map_or(Val::Null, |id| (*id).into());
+            let id = loaded
+                .ids
+                .get(&a.account)
+                .map_or(Val::Null, |id| (*id).into());
             [Val::Blob(own.0.as_bytes().to_vec()), id]
         });
         let values: Vec<Val> = values.collect();

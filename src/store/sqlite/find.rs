@@ -100,7 +100,10 @@ impl SqliteStore {
         let sql = "SELECT a.user FROM claims c CROSS JOIN accounts a ON a.id = c.account \
                    WHERE c.unionid = ? AND c.platform = ? AND c.verdict < 2 AND c.why IS NULL \
                    LIMIT 1";
-        let args = vec![union.unionid.as_str().into(), union.platform.as_str().into()];
+        let args = vec![
+            union.unionid.as_str().into(),
+            union.platform.as_str().into(),
+        ];
         let rows = self.file.all(sql, args).await?;
         let user = rows.first().map(|row| blob16(row, 0)).transpose()?;
         Ok(user.map(|id| UserId(Uuid::from_bytes(id))))
@@ -129,10 +132,7 @@ impl SqliteStore {
 }
 
 /// The row id behind an own id: `None` if it is nobody's, `Some(None)` if it is gone.
-async fn own(
-    snapshot: &mut Snapshot<'_>,
-    user: UserId,
-) -> Result<Option<Option<i64>>, StoreError> {
+async fn own(snapshot: &mut Snapshot<'_>, user: UserId) -> Result<Option<Option<i64>>, StoreError> {
     let id = Val::Blob(user.0.as_bytes().to_vec());
     let rows = snapshot.all(BY_OWN, vec![id]).await?;
     rows.first().map(|row| get(row, 0)).transpose()
@@ -148,7 +148,10 @@ async fn walk(snapshot: &mut Snapshot<'_>, first: i64) -> Result<BTreeSet<i64>, 
         for row in snapshot.many(&LINKED_UNIONIDS, keys).await? {
             let union = union_key(&row, 0)?;
             if seen.insert(union.clone()) {
-                unionids.extend([union.platform.as_str().into(), union.unionid.as_str().into()]);
+                unionids.extend([
+                    union.platform.as_str().into(),
+                    union.unionid.as_str().into(),
+                ]);
             }
         }
         new.clear();

@@ -62,7 +62,9 @@ impl SqliteStore {
         if answers.is_empty() {
             return Ok(());
         }
-        let macs = answers.iter().map(|s| s.account.as_ref().map(|a| self.mac(a)));
+        let macs = answers
+            .iter()
+            .map(|s| s.account.as_ref().map(|a| self.mac(a)));
         let macs: Vec<Option<[u8; 32]>> = macs.collect();
         let mut tx = self.file.begin().await?;
         let erased = erased(&mut tx, &macs).await?;
@@ -109,7 +111,8 @@ impl SqliteStore {
             }
         }
         for of in held.values_mut() {
-            of.keys.sort_by_key(|k| std::cmp::Reverse((k.at, k.exchanged)));
+            of.keys
+                .sort_by_key(|k| std::cmp::Reverse((k.at, k.exchanged)));
         }
         let found = anchors.iter().map(|a| held.get(a).cloned());
         Ok(found.map(Option::unwrap_or_default).collect())

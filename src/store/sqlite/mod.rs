@@ -78,10 +78,7 @@ impl SqliteStore {
 
     /// What an account is found by: its own id in generation 0.
     fn anchor(&self, account: &Account) -> [u8; 16] {
-        account
-            .own_id(self.namespace, Millis(0))
-            .0
-            .into_bytes()
+        account.own_id(self.namespace, Millis(0)).0.into_bytes()
     }
 
     fn mac(&self, account: &Account) -> [u8; 32] {

@@ -111,11 +111,7 @@ impl SqliteStore {
 
     /// Deletes relayed rows where at least `worth` have piled up. The newest relayed one stays: it
     /// tells this store from a restored one.
-    pub(super) async fn prune_outbox(
-        &self,
-        tx: &mut Tx<'_>,
-        worth: u64,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn prune_outbox(&self, tx: &mut Tx<'_>, worth: u64) -> Result<(), StoreError> {
         for (partition, mark) in self.relayed.all() {
             if mark.seq.saturating_sub(mark.pruned) <= worth {
                 continue;
@@ -165,10 +161,7 @@ impl SqliteStore {
         seq: u64,
     ) -> Result<Option<Uuid>, StoreError> {
         let sql = "SELECT row FROM outbox WHERE partition = ? AND seq = ?";
-        let rows = self
-            .file
-            .all(sql, vec![partition.into(), int(seq)])
-            .await?;
+        let rows = self.file.all(sql, vec![partition.into(), int(seq)]).await?;
         let id = rows.first().map(|row| blob16(row, 0)).transpose()?;
         Ok(id.map(Uuid::from_bytes))
     }

@@ -178,9 +178,7 @@ pub(super) fn claim(row: &SqliteRow, account: Account) -> Result<ClaimRow, Store
     let why: Option<&str> = get(row, 6)?;
     let status = match why {
         None => ClaimStatus::Active,
-        Some(word) => {
-            ClaimStatus::Contested(Why::from_word(word).ok_or_else(|| corrupt(row, 6))?)
-        }
+        Some(word) => ClaimStatus::Contested(Why::from_word(word).ok_or_else(|| corrupt(row, 6))?),
     };
     Ok(ClaimRow {
         key: ClaimKey {

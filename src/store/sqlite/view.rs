@@ -251,7 +251,8 @@ async fn add_unionids(
     for read in read.values_mut() {
         if read.claims.len() > UNIONID_LIMIT {
             // The join gave them in no order: what is cut off must not be an accepted one.
-            read.claims.sort_by_key(|c| super::rows::verdict_code(c.verdict));
+            read.claims
+                .sort_by_key(|c| super::rows::verdict_code(c.verdict));
             read.claims.truncate(UNIONID_LIMIT);
             read.truncated = true;
         }
