@@ -1,6 +1,18 @@
-//! unilink makes one user of one person across a company's WeChat apps.
+//! unilink makes one user of one person across a company's WeChat apps. `docs/ARCHITECTURE.md` is
+//! the tour.
 
+pub mod api;
 pub mod bus;
+pub mod clock;
+pub mod config;
+pub mod http;
+pub mod intake;
 pub mod model;
+pub mod resolve;
+pub mod seal;
+pub mod shutdown;
+pub mod simulate;
 pub mod sqlite;
 pub mod store;
+pub mod telemetry;
+pub mod wire;

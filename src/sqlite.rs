@@ -4,15 +4,18 @@
 //! Durable: WAL with `synchronous=FULL`. A transaction whose future is dropped is rolled back before
 //! the next one begins. Statements can be traced, so that the benchmark can replay them.
 
-use serde::{Deserialize, Serialize};
+mod statement;
+
+pub use statement::{Insert, Select, Val, bind};
+
 use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
-    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
-use std::collections::HashMap;
+use statement::{INSERT_STEPS, rows_sql, steps};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, LazyLock, Mutex as StdMutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard, Notify};
 
@@ -22,11 +25,6 @@ const BUSY: Duration = Duration::from_secs(20);
 const CACHE_KIB: i64 = 48 * 1024;
 /// Pages of WAL before a checkpoint: long enough that hot pages are written back once, not often.
 const CHECKPOINT_PAGES: i64 = 4_000;
-/// Rows of one multi-row insert; what remains goes in smaller steps, so that a handful of
-/// statements per table stay prepared.
-const INSERT_STEPS: [usize; 4] = [256, 32, 4, 1];
-/// Keys of one multi-key read; the last step is filled up with NULLs, which find nothing.
-const SELECT_STEPS: [usize; 3] = [4, 32, 256];
 /// Reader connections: the applier's view, the relay, the log reader and a look-up.
 const READERS: u32 = 4;
 
@@ -63,82 +61,6 @@ impl From<sqlx::Error> for Fault {
     }
 }
 
-/// A bound value.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Val {
-    /// NULL.
-    Null,
-    /// INTEGER.
-    Int(i64),
-    /// TEXT.
-    Text(String),
-    /// BLOB.
-    Blob(Vec<u8>),
-}
-
-impl From<i64> for Val {
-    fn from(v: i64) -> Self {
-        Self::Int(v)
-    }
-}
-impl From<u32> for Val {
-    fn from(v: u32) -> Self {
-        Self::Int(i64::from(v))
-    }
-}
-impl From<bool> for Val {
-    fn from(v: bool) -> Self {
-        Self::Int(i64::from(v))
-    }
-}
-impl From<&str> for Val {
-    fn from(v: &str) -> Self {
-        Self::Text(v.to_owned())
-    }
-}
-impl From<String> for Val {
-    fn from(v: String) -> Self {
-        Self::Text(v)
-    }
-}
-impl From<&[u8]> for Val {
-    fn from(v: &[u8]) -> Self {
-        Self::Blob(v.to_vec())
-    }
-}
-impl From<Vec<u8>> for Val {
-    fn from(v: Vec<u8>) -> Self {
-        Self::Blob(v)
-    }
-}
-impl<T: Into<Val>> From<Option<T>> for Val {
-    fn from(v: Option<T>) -> Self {
-        v.map_or(Self::Null, Into::into)
-    }
-}
-
-/// A multi-row insert: `head` up to and with `VALUES`, one row's `(?, …)`, and what follows.
-#[derive(Debug)]
-pub struct Insert {
-    /// `INSERT INTO t (a, b) VALUES`.
-    pub head: &'static str,
-    /// How many columns.
-    pub columns: usize,
-    /// `ON CONFLICT …`, or empty.
-    pub tail: &'static str,
-}
-
-/// A read of many keys: `head` and `tail` enclose the list of keys.
-#[derive(Debug)]
-pub struct Select {
-    /// `SELECT … WHERE (a, b) IN (VALUES`, or `WITH k(a, b) AS (VALUES`.
-    pub head: &'static str,
-    /// How many columns a key has.
-    pub columns: usize,
-    /// What follows the keys, from `)` on.
-    pub tail: &'static str,
-}
-
 /// Sees every statement before it runs. `reader` tells reads outside transactions apart.
 pub trait Trace: Send + Sync {
     /// A statement with its values.
@@ -155,7 +77,7 @@ pub struct Options {
 /// The open file.
 pub struct File {
     path: PathBuf,
-    writer: Mutex<Writer>,
+    writer: Arc<Mutex<Writer>>,
     readers: SqlitePool,
     trace: Option<Arc<dyn Trace>>,
     changed: Notify,
@@ -165,6 +87,17 @@ struct Writer {
     conn: SqliteConnection,
     /// A transaction was begun and not ended: its future was dropped.
     open: bool,
+}
+
+impl Writer {
+    async fn roll_back(&mut self) {
+        if self.open {
+            // It fails if the transaction has ended by itself (disk full, or a COMMIT whose future
+            // was dropped): just as well.
+            self.conn.execute("ROLLBACK").await.ok();
+            self.open = false;
+        }
+    }
 }
 
 impl File {
@@ -183,6 +116,8 @@ impl File {
             .statement_cache_capacity(256)
             .row_buffer_size(2_000)
             .pragma("temp_store", "memory")
+            // What is erased is overwritten, not only unlinked, where that costs no further page.
+            .pragma("secure_delete", "fast")
             .pragma("journal_size_limit", "134217728")
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
             .disable_statement_logging();
@@ -202,7 +137,7 @@ impl File {
             );
         Ok(Arc::new(Self {
             path: path.to_owned(),
-            writer: Mutex::new(Writer { conn, open: false }),
+            writer: Arc::new(Mutex::new(Writer { conn, open: false })),
             readers,
             trace: options.trace,
             changed: Notify::new(),
@@ -221,19 +156,17 @@ impl File {
     /// Another process holds the lock for longer than 20 s.
     pub async fn begin(&self) -> Result<Tx<'_>, Fault> {
         let mut writer = self.writer.lock().await;
-        if writer.open {
-            writer.conn.execute("ROLLBACK").await.ok();
-            writer.open = false;
-        }
+        writer.roll_back().await;
         if let Some(trace) = &self.trace {
             trace.statement("BEGIN IMMEDIATE", &[], false);
         }
         writer.open = true;
-        if let Err(error) = writer.conn.execute("BEGIN IMMEDIATE").await {
-            writer.open = false;
+        let mut tx = Tx { writer, file: self };
+        if let Err(error) = tx.writer.conn.execute("BEGIN IMMEDIATE").await {
+            tx.writer.open = false;
             return Err(error.into());
         }
-        Ok(Tx { writer, file: self })
+        Ok(tx)
     }
 
     /// Runs one reading statement on a snapshot of its own.
@@ -348,6 +281,20 @@ impl Tx<'_> {
     }
 }
 
+impl Drop for Tx<'_> {
+    /// Rolls back soon, not only before this process's next transaction: until then the file is
+    /// locked for other processes.
+    fn drop(&mut self) {
+        if !self.writer.open {
+            return;
+        }
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let writer = Arc::clone(&self.file.writer);
+            runtime.spawn(async move { writer.lock().await.roll_back().await });
+        }
+    }
+}
+
 /// A reading transaction.
 pub struct Snapshot<'a> {
     tx: sqlx::Transaction<'static, sqlx::Sqlite>,
@@ -387,57 +334,4 @@ impl Snapshot<'_> {
         }
         Ok(rows)
     }
-}
-
-/// Values as sqlx wants them.
-#[must_use]
-pub fn bind(args: Vec<Val>) -> SqliteArguments {
-    use sqlx::Arguments;
-    let mut bound = SqliteArguments::default();
-    bound.reserve(args.len(), 0);
-    for arg in args {
-        // Adding an owned value of these four types cannot fail.
-        let _ = match arg {
-            Val::Null => bound.add(None::<i64>),
-            Val::Int(v) => bound.add(v),
-            Val::Text(v) => bound.add(v),
-            Val::Blob(v) => bound.add(v),
-        };
-    }
-    bound
-}
-
-/// Cuts keys into statements of a few fixed sizes.
-fn steps(what: &Select, keys: Vec<Val>) -> Vec<(Arc<str>, Vec<Val>)> {
-    let columns = what.columns.max(1);
-    let mut left = keys.len() / columns;
-    let mut keys = keys.into_iter();
-    let mut out = Vec::new();
-    let [.., largest] = SELECT_STEPS;
-    while left > 0 {
-        let step = SELECT_STEPS
-            .into_iter()
-            .find(|s| *s >= left)
-            .unwrap_or(largest);
-        let mut args: Vec<Val> = keys.by_ref().take(step * columns).collect();
-        args.resize(step * columns, Val::Null);
-        out.push((rows_sql(what.head, columns, what.tail, step), args));
-        left = left.saturating_sub(step);
-    }
-    out
-}
-
-/// The texts of multi-row statements, made once each: sqlx caches prepared statements by text.
-type Texts = HashMap<(&'static str, &'static str, usize), Arc<str>>;
-static TEXTS: LazyLock<StdMutex<Texts>> = LazyLock::new(StdMutex::default);
-
-fn rows_sql(head: &'static str, columns: usize, tail: &'static str, rows: usize) -> Arc<str> {
-    let mut known = TEXTS
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    let text = known.entry((head, tail, rows)).or_insert_with(|| {
-        let row = format!("({})", vec!["?"; columns].join(","));
-        format!("{head} {} {tail}", vec![row; rows].join(",")).into()
-    });
-    Arc::clone(text)
 }

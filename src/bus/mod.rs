@@ -125,7 +125,7 @@ pub enum Committed {
 pub struct TopicSpec {
     /// Its name.
     pub name: Arc<str>,
-    /// How many partitions it has.
+    /// How many partitions it has; 0 only asks, nothing is created.
     pub partitions: u32,
     /// What it keeps.
     pub keep: Keep,
@@ -184,7 +184,8 @@ pub trait Bus: Send + Sync {
     /// Reads up to `limit` records (and about 4 MiB), without a group. Fewer than there are is
     /// possible; none means that the range is empty as of now.
     async fn read(&self, range: &Range, limit: usize) -> Result<Vec<Stored>, BusError>;
-    /// Creates what is missing and tells how the topics are.
+    /// Creates what is missing and tells how the topics are, in the order asked. `Refused` if one has
+    /// another number of partitions.
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError>;
 }
 

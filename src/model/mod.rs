@@ -9,6 +9,7 @@ pub mod changes;
 pub mod fact;
 pub mod ids;
 pub mod login;
+pub mod present;
 pub mod reason;
 pub mod time;
 pub mod view;
@@ -20,6 +21,7 @@ pub use ids::{
     Account, AppId, EventId, ExternalId, InvalidId, OpenId, PlatformId, UnionId, UnionKey, UserId,
 };
 pub use login::{EncryptedData, Evidence, Login, RawData, Secret};
+pub use present::{Presented, present};
 pub use reason::{DeadReason, Method, Reason, Why};
 pub use time::Millis;
 pub use view::{

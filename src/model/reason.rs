@@ -87,6 +87,9 @@ impl Method {
 words! {
     /// Why an account has no unionid. Ordered: of two reasons at one time the larger is shown.
     Reason {
+        /// Resolution goes on later; the account is linked unresolved meanwhile. First, so that
+        /// what the attempt ends in replaces it.
+        Deferred = "deferred",
         /// The event brought nothing that could hold a unionid.
         NoUnionid = "no_unionid",
         /// The app was in no platform at the time.
@@ -101,8 +104,6 @@ words! {
         DecryptedWithoutUnionid = "decrypted_without_unionid",
         /// A snapshot user: openid and unionid are virtual (`docs/wechat.md` §5).
         SnapshotUser = "snapshot_user",
-        /// Resolution goes on later; the account is linked unresolved meanwhile.
-        Deferred = "deferred",
         /// Every claim of the account is contested.
         Contested = "contested",
     }

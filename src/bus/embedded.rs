@@ -1,1 +1,0 @@
-//! The embedded bus: a durable partitioned log in the SQLite file.

@@ -1,0 +1,110 @@
+//! The gatekeeper: what stands between an HTTP body and the login topic. It checks an event as
+//! strictly as can be, while somebody is there to correct it, and seals its secrets.
+
+use super::assemble::{Parts, SOURCE};
+use crate::intake::{Prepare, Prepared, Refusal, RefusalKind};
+use crate::model::{AppId, AppKind, Apps, EventId, Millis};
+use crate::seal::{Keys, PublicKey};
+use crate::wire::{FieldError, FieldKind, LoginWire, Mode, Topics};
+use std::sync::Arc;
+
+/// Largest record that the intake publishes, in bytes: the fields' own limits add up to less, so
+/// only what is sealed elsewhere can exceed it.
+const MAX_RECORD: usize = 256 * 1024;
+
+/// Checks and seals.
+pub struct Gatekeeper {
+    apps: Arc<Apps>,
+    keys: Arc<Keys>,
+    topics: Topics,
+    require_sealed: bool,
+}
+
+impl Gatekeeper {
+    /// For the apps, keys and topics of these parts.
+    #[must_use]
+    pub fn new(parts: &Parts) -> Self {
+        Self {
+            apps: Arc::clone(&parts.apps),
+            keys: Arc::clone(&parts.keys),
+            topics: parts.topics(),
+            require_sealed: parts.config.intake.require_sealed,
+        }
+    }
+
+    fn public(&self) -> &PublicKey {
+        self.keys.hpke.current()
+    }
+
+    fn check_app(&self, event: &LoginWire) -> Result<(), Refusal> {
+        let app = AppId::parse(&event.appid)
+            .ok()
+            .and_then(|id| self.apps.get(&id));
+        let Some(app) = app else {
+            let problem = "is no app of the configuration: add it to [[apps]], or correct it";
+            return Err(invalid("appid", problem));
+        };
+        if event.code.is_some() && app.kind != AppKind::MiniProgram {
+            let problem = "is exchanged here for mini programs only: exchange it at the gateway and \
+                           send the openid and unionid that WeChat answers";
+            return Err(invalid("code", problem));
+        }
+        if event.code.is_some() && app.secret.is_none() {
+            let problem = "cannot be exchanged: the app has no secret in the configuration";
+            return Err(invalid("code", problem));
+        }
+        Ok(())
+    }
+}
+
+impl Prepare for Gatekeeper {
+    fn prepare(&self, raw: &[u8], now: Millis) -> Result<Prepared, Refusal> {
+        let mut event = LoginWire::parse(raw).map_err(refusal)?;
+        event.check(now, Mode::Strict).map_err(refusal)?;
+        self.check_app(&event)?;
+        if self.require_sealed && event.has_plain_secrets() {
+            let problem = "is missing: this intake takes secrets sealed only (docs/sealing.md)";
+            return Err(invalid("sealed", problem));
+        }
+        let aad = event.aad();
+        if let Some(secrets) = event.take_secrets() {
+            if event.sealed.is_some() {
+                let problem = "stands beside secrets in plain: seal all of them, or none";
+                return Err(invalid("sealed", problem));
+            }
+            let sealed = self.public().seal(&aad, &secrets);
+            event.sealed = Some(sealed.map_err(|_| invalid("", "cannot be sealed"))?);
+        }
+        let id = EventId::parse(&event.id).map_err(|e| invalid("id", &e.to_string()))?;
+        let record = event.to_record(&self.topics, SOURCE, now);
+        let size = record.value.as_ref().map_or(0, Vec::len);
+        if size > MAX_RECORD {
+            return Err(Refusal {
+                status: RefusalKind::TooLarge,
+                field: String::new(),
+                problem: format!("is larger than {MAX_RECORD} bytes"),
+            });
+        }
+        Ok(Prepared { id, record })
+    }
+}
+
+fn invalid(field: &str, problem: &str) -> Refusal {
+    Refusal {
+        status: RefusalKind::Invalid,
+        field: field.to_owned(),
+        problem: problem.to_owned(),
+    }
+}
+
+fn refusal(error: FieldError) -> Refusal {
+    let status = match error.kind {
+        FieldKind::Malformed => RefusalKind::Malformed,
+        FieldKind::Invalid | FieldKind::Contradictory => RefusalKind::Invalid,
+    };
+    Refusal {
+        status,
+        field: error.field,
+        problem: error.problem,
+    }
+}

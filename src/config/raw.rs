@@ -1,0 +1,238 @@
+//! The file as it is written: one serde twin per section, with the defaults. Nothing is checked
+//! here beyond names and types; these structs hold unresolved secrets, so none has a `Debug`.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The sections that are one table each. Its defaults also tell which environment variables exist.
+#[derive(Serialize, Default)]
+pub(super) struct Sections {
+    pub store: Store,
+    pub bus: Bus,
+    pub topics: Topics,
+    pub intake: Intake,
+    pub worker: Worker,
+    pub api: Api,
+    pub wechat: WeChat,
+    pub identity: Identity,
+    pub seal: Seal,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Store {
+    pub url: String,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            url: "sqlite:unilink.db".into(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Bus {
+    pub url: String,
+    pub group: String,
+}
+
+impl Default for Bus {
+    fn default() -> Self {
+        Self {
+            url: "embedded".into(),
+            group: "unilink".into(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Topics {
+    pub logins: String,
+    pub account_links: String,
+    pub user_merges: String,
+    pub registers: String,
+    pub link_conflicts: String,
+    pub linked_logins: String,
+    pub dlq: String,
+    pub logins_partitions: u64,
+    pub logins_days: u64,
+    pub link_conflicts_days: u64,
+    pub linked_logins_days: u64,
+    pub dlq_days: u64,
+    pub tombstone_days: u64,
+}
+
+impl Default for Topics {
+    fn default() -> Self {
+        Self {
+            logins: "wechat.logins".into(),
+            account_links: "wechat.account-links".into(),
+            user_merges: "wechat.user-merges".into(),
+            registers: "wechat.registers".into(),
+            link_conflicts: "wechat.link-conflicts".into(),
+            linked_logins: String::new(),
+            dlq: "wechat.logins.dlq".into(),
+            logins_partitions: 4,
+            logins_days: 14,
+            link_conflicts_days: 90,
+            linked_logins_days: 14,
+            dlq_days: 30,
+            tombstone_days: 30,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Intake {
+    pub listen: String,
+    pub keys: Vec<String>,
+    pub max_body: u64,
+    pub max_events: u64,
+    pub max_in_flight: u64,
+    pub rate: u64,
+    pub require_sealed: bool,
+}
+
+impl Default for Intake {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".into(),
+            keys: Vec::new(),
+            max_body: 1 << 20,
+            max_events: 1_000,
+            max_in_flight: 256,
+            rate: 0,
+            require_sealed: false,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Worker {
+    pub batch: u64,
+    pub linger: String,
+    pub inline_budget: String,
+    pub in_flight: u64,
+    pub deferred_per_app: u64,
+    pub http_per_app: u64,
+    pub http_total: u64,
+    pub poll: String,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            batch: 1_000,
+            linger: "5ms".into(),
+            inline_budget: "1s".into(),
+            in_flight: 4_096,
+            deferred_per_app: 100_000,
+            http_per_app: 16,
+            http_total: 64,
+            poll: "20ms".into(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Api {
+    pub listen: String,
+    pub keys: Vec<String>,
+    pub max_in_flight: u64,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8081".into(),
+            keys: Vec::new(),
+            max_in_flight: 256,
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct WeChat {
+    pub base_url: String,
+    pub timeout: String,
+    pub connect_timeout: String,
+}
+
+impl Default for WeChat {
+    fn default() -> Self {
+        Self {
+            base_url: "https://api.weixin.qq.com".into(),
+            timeout: "5s".into(),
+            connect_timeout: "2s".into(),
+        }
+    }
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Identity {
+    pub namespace: Option<String>,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Seal {
+    pub key_file: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Platform {
+    pub id: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct App {
+    pub appid: String,
+    pub kind: crate::model::AppKind,
+    pub secret: Option<String>,
+    #[serde(default)]
+    pub platforms: Vec<Binding>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Binding {
+    pub id: String,
+    #[serde(default, deserialize_with = "time")]
+    pub since: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Operator {
+    pub id: String,
+    pub key: String,
+}
+
+/// A time in quotes, or a bare TOML date-time, which arrives as a table of one private key.
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Time {
+        Text(String),
+        Toml {
+            #[serde(rename = "$__toml_private_datetime")]
+            text: String,
+        },
+    }
+    match Time::deserialize(from) {
+        Ok(Time::Text(text) | Time::Toml { text }) => Ok(Some(text)),
+        Err(_) => Err(serde::de::Error::custom(
+            "a time such as \"2026-01-31T00:00:00Z\" is wanted",
+        )),
+    }
+}

@@ -1,0 +1,260 @@
+//! The checked form of each section that is one table.
+
+use super::check::Checker;
+use super::raw;
+use crate::model::Secret;
+use axum::http::Uri;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+use uuid::Uuid;
+
+/// Where the store is.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// The SQLite file.
+    pub path: PathBuf,
+}
+
+/// The bus. Only the embedded one exists in this version.
+#[derive(Debug, Clone)]
+pub struct Bus {
+    /// The consumer group, pinned in the store at birth.
+    pub group: String,
+}
+
+/// The intake.
+#[derive(Debug, Clone)]
+pub struct Intake {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// Keys that callers must show one of; none: everybody on this machine may call.
+    pub keys: Vec<Secret>,
+    /// Longest body, in bytes.
+    pub max_body: usize,
+    /// Most events of one request.
+    pub max_events: usize,
+    /// Most requests at once.
+    pub max_in_flight: usize,
+    /// Events per second and key; `None`: no limit.
+    pub rate: Option<u32>,
+    /// Whether secrets that come in plain are refused.
+    pub require_sealed: bool,
+}
+
+/// The worker.
+#[derive(Debug, Clone)]
+pub struct Worker {
+    /// Most records of one transaction.
+    pub batch: usize,
+    /// How long a batch that is not full waits for more.
+    pub linger: Duration,
+    /// How long an event waits for WeChat before it is deferred.
+    pub inline_budget: Duration,
+    /// Most records being resolved at once.
+    pub in_flight: usize,
+    /// Most deferred resolutions of one app; what overflows is a dead letter.
+    pub deferred_per_app: u64,
+    /// Most calls to WeChat at once, of one app.
+    pub http_per_app: usize,
+    /// Most calls to WeChat at once.
+    pub http_total: usize,
+    /// How often the outbox is looked at.
+    pub poll: Duration,
+}
+
+/// The look-ups.
+#[derive(Debug, Clone)]
+pub struct Api {
+    /// Where they listen.
+    pub listen: SocketAddr,
+    /// Keys that callers must show one of; none: everybody on this machine may call.
+    pub keys: Vec<Secret>,
+    /// Most requests at once, waiting ones included.
+    pub max_in_flight: usize,
+}
+
+/// WeChat's API.
+#[derive(Debug, Clone)]
+pub struct WeChat {
+    /// Where it is, without a slash at the end.
+    pub base_url: String,
+    /// Longest call.
+    pub timeout: Duration,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+}
+
+/// Whoever has this and an openid can compute a user id.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Namespace(pub Uuid);
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Namespace(…)")
+    }
+}
+
+/// How user ids are made.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// `None`: the one in the key file, made on first use.
+    pub namespace: Option<Namespace>,
+}
+
+/// The keys at rest.
+#[derive(Debug, Clone)]
+pub struct Seal {
+    /// The key file, made on first use.
+    pub key_file: PathBuf,
+}
+
+pub(super) fn store(c: &mut Checker<'_>, raw: &raw::Store) -> Store {
+    let path = raw.url.strip_prefix("sqlite:").unwrap_or_default();
+    let path = path.strip_prefix("//").unwrap_or(path);
+    if raw.url.starts_with("postgres") {
+        let problem = "PostgreSQL is not in this version; write sqlite:PATH";
+        c.problems.add("store.url", problem);
+    } else if path.is_empty() || path == ":memory:" || path.contains('?') {
+        // In memory nothing would survive a crash, and that is the whole promise.
+        c.problems.add(
+            "store.url",
+            "must be sqlite:PATH, the path of a file, without options",
+        );
+    }
+    Store { path: path.into() }
+}
+
+pub(super) fn bus(c: &mut Checker<'_>, raw: &raw::Bus) -> Bus {
+    if raw.url.starts_with("kafka:") {
+        c.problems
+            .add("bus.url", "Kafka is not in this version; write embedded");
+    } else if raw.url != "embedded" {
+        c.problems.add("bus.url", "must be embedded");
+    }
+    if raw.group.is_empty()
+        || raw.group.len() > 200
+        || !raw.group.bytes().all(|b| b.is_ascii_graphic())
+    {
+        c.problems
+            .add("bus.group", "must be 1 to 200 visible ASCII characters");
+    }
+    Bus {
+        group: raw.group.clone(),
+    }
+}
+
+pub(super) fn intake(c: &mut Checker<'_>, raw: &raw::Intake) -> Intake {
+    let rate = c.small("intake.rate", raw.rate, 0..=1_000_000);
+    Intake {
+        listen: c.listen("intake", &raw.listen, !raw.keys.is_empty()),
+        keys: c.keys("intake.keys", &raw.keys),
+        max_body: c.size("intake.max_body", raw.max_body, 1_024..=64 << 20),
+        max_events: c.size("intake.max_events", raw.max_events, 1..=100_000),
+        max_in_flight: c.size("intake.max_in_flight", raw.max_in_flight, 1..=100_000),
+        rate: (rate > 0).then_some(rate),
+        require_sealed: raw.require_sealed,
+    }
+}
+
+pub(super) fn worker(c: &mut Checker<'_>, raw: &raw::Worker) -> Worker {
+    let (http_per_app, http_total) = (raw.http_per_app, raw.http_total);
+    if http_per_app > http_total {
+        let problem = "is more than worker.http_total; raise that or lower this";
+        c.problems.add("worker.http_per_app", problem);
+    }
+    Worker {
+        batch: c.size("worker.batch", raw.batch, 1..=100_000),
+        linger: c.duration("worker.linger", &raw.linger, ("0ms", "10s")),
+        inline_budget: c.duration("worker.inline_budget", &raw.inline_budget, ("0ms", "30s")),
+        in_flight: c.size("worker.in_flight", raw.in_flight, 1..=1_000_000),
+        deferred_per_app: c.number(
+            "worker.deferred_per_app",
+            raw.deferred_per_app,
+            1..=100_000_000,
+        ),
+        http_per_app: c.size("worker.http_per_app", http_per_app, 1..=10_000),
+        http_total: c.size("worker.http_total", http_total, 1..=10_000),
+        poll: c.duration("worker.poll", &raw.poll, ("1ms", "10s")),
+    }
+}
+
+pub(super) fn api(c: &mut Checker<'_>, raw: &raw::Api) -> Api {
+    Api {
+        listen: c.listen("api", &raw.listen, !raw.keys.is_empty()),
+        keys: c.keys("api.keys", &raw.keys),
+        max_in_flight: c.size("api.max_in_flight", raw.max_in_flight, 1..=100_000),
+    }
+}
+
+pub(super) fn wechat(c: &mut Checker<'_>, raw: &raw::WeChat) -> WeChat {
+    if let Err(problem) = check_base_url(&raw.base_url) {
+        c.problems.add("wechat.base_url", problem);
+    }
+    let timeout = c.duration("wechat.timeout", &raw.timeout, ("10ms", "60s"));
+    let connect = c.duration(
+        "wechat.connect_timeout",
+        &raw.connect_timeout,
+        ("10ms", "60s"),
+    );
+    if connect > timeout {
+        let problem = "is longer than wechat.timeout; lower it";
+        c.problems.add("wechat.connect_timeout", problem);
+    }
+    WeChat {
+        base_url: raw.base_url.trim_end_matches('/').to_owned(),
+        timeout,
+        connect_timeout: connect,
+    }
+}
+
+/// AppSecrets travel in query strings, so plain HTTP is for the simulator on this machine only.
+fn check_base_url(text: &str) -> Result<(), &'static str> {
+    const WANTED: &str = "must be https://HOST, without a path or query";
+    let uri: Uri = text.parse().map_err(|_| WANTED)?;
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err(WANTED);
+    };
+    if uri.path() != "/" || uri.query().is_some() || authority.as_str().contains('@') {
+        return Err(WANTED);
+    }
+    let host = authority.host().trim_matches(['[', ']']);
+    let local = host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    match scheme {
+        "https" => Ok(()),
+        "http" if local => Ok(()),
+        "http" => Err("must be https: AppSecrets travel in it (plain http only to this machine)"),
+        _ => Err(WANTED),
+    }
+}
+
+pub(super) fn identity(c: &mut Checker<'_>, raw: &raw::Identity) -> Identity {
+    let key = "identity.namespace";
+    let written = raw.namespace.as_deref();
+    let secret = written.and_then(|text| c.secret(key, text));
+    let namespace = secret.and_then(|secret| match Uuid::try_parse(secret.expose()) {
+        Ok(id) if !id.is_nil() => Some(Namespace(id)),
+        _ => {
+            c.problems
+                .add(key, "must be a random UUID (uuidgen makes one)");
+            None
+        }
+    });
+    Identity { namespace }
+}
+
+pub(super) fn seal(c: &mut Checker<'_>, raw: &raw::Seal, store: &Store) -> Seal {
+    let key_file = match raw.key_file.as_deref() {
+        None => store.path.with_extension("keys"),
+        Some(path) => path.into(),
+    };
+    if key_file.as_os_str().is_empty() && raw.key_file.is_some() {
+        c.problems
+            .add("seal.key_file", "is empty; leave it out or name a file");
+    } else if key_file == store.path && raw.key_file.is_some() {
+        c.problems
+            .add("seal.key_file", "is the store's own file; name another");
+    }
+    Seal { key_file }
+}

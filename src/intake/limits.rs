@@ -1,0 +1,40 @@
+//! How much the intake takes.
+
+use crate::config;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+/// Longest wait for the bus: beyond it a gateway does better to hold the event itself.
+const PUBLISH_WAIT: Duration = Duration::from_secs(10);
+/// Longest body read: a megabyte in this time is 100 kB/s.
+const BODY_WAIT: Duration = Duration::from_secs(10);
+
+/// Limits of one intake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one body.
+    pub max_body: usize,
+    /// Events of one request.
+    pub max_events: usize,
+    /// Requests at once.
+    pub max_in_flight: usize,
+    /// Events per second and caller.
+    pub rate: Option<NonZeroU32>,
+    /// Longest wait for the bus.
+    pub publish_wait: Duration,
+    /// Longest wait for a body.
+    pub body_wait: Duration,
+}
+
+impl From<&config::Intake> for Limits {
+    fn from(config: &config::Intake) -> Self {
+        Self {
+            max_body: config.max_body,
+            max_events: config.max_events,
+            max_in_flight: config.max_in_flight,
+            rate: config.rate.and_then(NonZeroU32::new),
+            publish_wait: PUBLISH_WAIT,
+            body_wait: BODY_WAIT,
+        }
+    }
+}

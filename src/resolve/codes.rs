@@ -1,0 +1,255 @@
+//! WeChat's error codes: one table from code to what the caller does (`docs/wechat.md` §2).
+//!
+//! A test compares the table with that page, so that the two cannot drift apart.
+
+/// What an error asks of the caller.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Action {
+    /// WeChat is busy. The same request again, with backoff and jitter, for as long as its
+    /// single-use code lives (`docs/wechat.md` §3.1).
+    Transient,
+    /// Too many calls this minute. Wait for the next minute, then the same request again.
+    MinuteLimit,
+    /// The day's quota is used up. No call of this API for this app until the next day.
+    DailyQuota,
+    /// The app's access token is refused. Refresh it once (single flight), repeat once, then fail.
+    AppTokenBad,
+    /// The code is used, timed out, or was never valid. Never send it again: only a new login helps.
+    CodeDead,
+    /// WeChat blocks this user. Final for this login; report it.
+    UserBlocked,
+    /// This request is malformed and stays so. Put the item aside, go on with others.
+    BadInput,
+    /// The app's credentials, permissions or addresses are wrong. Stop all work for the app and
+    /// call the operator; the item itself is fine and can be repeated afterwards.
+    Configuration,
+    /// The user's own authorisation is gone. Only a new OAuth round helps.
+    Reauthorise,
+    /// The third-party platform's token or its permissions. Refresh that token, or the operator.
+    Component,
+    /// The session key is stale. Forget it; only a new login brings another.
+    SessionStale,
+    /// The payment gives no unionid: no such trade, or more than five minutes ago. Final.
+    PaymentGone,
+    /// A code that no page lists. Treat as [`Action::Transient`], but with a small fixed number of
+    /// attempts: a permanent error that nobody has documented must not be repeated for ever.
+    Unknown,
+}
+
+impl Action {
+    /// The word for metric labels and messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::MinuteLimit => "minute_limit",
+            Self::DailyQuota => "daily_quota",
+            Self::AppTokenBad => "app_token_bad",
+            Self::CodeDead => "code_dead",
+            Self::UserBlocked => "user_blocked",
+            Self::BadInput => "bad_input",
+            Self::Configuration => "configuration",
+            Self::Reauthorise => "reauthorise",
+            Self::Component => "component",
+            Self::SessionStale => "session_stale",
+            Self::PaymentGone => "payment_gone",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// An API of WeChat's, as far as the meaning of its error codes depends on it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Api {
+    /// `sns/jscode2session`.
+    Code2Session,
+    /// `sns/oauth2/access_token`.
+    OauthToken,
+    /// `sns/userinfo`.
+    SnsUserinfo,
+    /// `cgi-bin/stable_token` (and `cgi-bin/token`).
+    AppToken,
+    /// `cgi-bin/user/info` and `user/info/batchget`.
+    UserInfo,
+    /// `wxa/checksession`.
+    CheckSession,
+    /// `wxa/getpaidunionid`.
+    PaidUnionid,
+}
+
+/// What a request proves itself with, which is what "invalid credential" then means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Credential {
+    AppSecret,
+    AppToken,
+    UserToken,
+}
+
+impl Api {
+    /// The word for metric labels and messages.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Code2Session => "jscode2session",
+            Self::OauthToken => "oauth_access_token",
+            Self::SnsUserinfo => "sns_userinfo",
+            Self::AppToken => "stable_token",
+            Self::UserInfo => "user_info",
+            Self::CheckSession => "checksession",
+            Self::PaidUnionid => "getpaidunionid",
+        }
+    }
+
+    fn credential(self) -> Credential {
+        match self {
+            Self::Code2Session | Self::OauthToken | Self::AppToken => Credential::AppSecret,
+            Self::UserInfo | Self::CheckSession | Self::PaidUnionid => Credential::AppToken,
+            Self::SnsUserinfo => Credential::UserToken,
+        }
+    }
+}
+
+/// `docs/wechat.md` §2, row by row, then what §1 says of malformed requests.
+const TABLE: &[(Action, &[i64])] = &[
+    (Action::Transient, &[-1]),
+    (Action::MinuteLimit, &[45011]),
+    (Action::DailyQuota, &[45009]),
+    (Action::AppTokenBad, &[40001, 40014, 42001]),
+    (Action::CodeDead, &[40029, 40163, 42003, 41008]),
+    (Action::UserBlocked, &[40226]),
+    (
+        Action::BadInput,
+        &[40003, 40032, 40035, 40097, 41009, 47001],
+    ),
+    (
+        Action::Configuration,
+        &[
+            40013, 40125, 40164, 40002, 41001, 41002, 41004, 40243, 89503, 48001, 48004, 50002,
+            89002,
+        ],
+    ),
+    (Action::Reauthorise, &[40030, 42002, 42007, 50001]),
+    (
+        Action::Component,
+        &[
+            61003, 61007, 61004, 61005, 61006, 61023, 41018, 41021, 42006,
+        ],
+    ),
+    (Action::SessionStale, &[87007, 87008, 87009]),
+    (Action::PaymentGone, &[89300]),
+    // Wrong method or scheme: a base URL or a proxy in between is wrong, for every request alike.
+    (Action::Configuration, &[43001, 43002, 43003]),
+    // A body that WeChat cannot read or does not see.
+    (Action::BadInput, &[40033, 44002]),
+];
+
+/// What `errcode`, answered by `api`, asks of the caller.
+///
+/// The same for every API but one thing: a refused credential is the app's token where the request
+/// carried one, the AppSecret where it carried that (`docs/wechat.md` §2: the operator's matter),
+/// and the user's token at `sns/userinfo` (§5).
+#[must_use]
+pub fn action(api: Api, errcode: i64) -> Action {
+    let listed = TABLE.iter().find(|(_, codes)| codes.contains(&errcode));
+    match (listed, api.credential()) {
+        (Some((Action::AppTokenBad, _)), Credential::AppSecret) => Action::Configuration,
+        (Some((Action::AppTokenBad, _)), Credential::UserToken) => Action::Reauthorise,
+        (Some((action, _)), _) => *action,
+        (None, _) => Action::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    /// The codes of §1 that §2 has no row for.
+    const OUTSIDE: [i64; 5] = [40033, 43001, 43002, 43003, 44002];
+
+    fn class(name: &str) -> Action {
+        match name {
+            "transient" => Action::Transient,
+            "minute limit" => Action::MinuteLimit,
+            "daily quota" => Action::DailyQuota,
+            "app token bad" => Action::AppTokenBad,
+            "input code dead" => Action::CodeDead,
+            "user blocked" => Action::UserBlocked,
+            "bad input" => Action::BadInput,
+            "configuration" => Action::Configuration,
+            "user must re-authorise" => Action::Reauthorise,
+            "third-party platform" => Action::Component,
+            "session state" => Action::SessionStale,
+            "payment unionid" => Action::PaymentGone,
+            other => panic!("docs/wechat.md §2 has a class without an action: {other}"),
+        }
+    }
+
+    fn documented() -> BTreeMap<i64, Action> {
+        let page = include_str!("../../docs/wechat.md");
+        let from = page.find("\n## 2. ").expect("§2");
+        let to = page.find("\n## 3. ").expect("§3");
+        let mut codes = BTreeMap::new();
+        for row in page[from..to].lines().filter(|l| l.starts_with("| ")) {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            if cells[1] == "class" {
+                continue;
+            }
+            for word in cells[2].split(|c: char| !(c.is_ascii_digit() || c == '-')) {
+                match word.parse::<i64>() {
+                    Ok(code) if code == -1 || code > 9_999 => {
+                        let before = codes.insert(code, class(cells[1]));
+                        assert_eq!(before, None, "{code} stands twice in §2");
+                    }
+                    _ => {}
+                }
+            }
+        }
+        codes
+    }
+
+    #[test]
+    fn the_table_is_that_of_the_page() {
+        let documented = documented();
+        assert!(
+            documented.len() > 45,
+            "only {} codes read",
+            documented.len()
+        );
+        let mut table = BTreeMap::new();
+        for (action, codes) in TABLE {
+            for code in *codes {
+                assert_eq!(table.insert(*code, *action), None, "{code} stands twice");
+            }
+        }
+        table.retain(|code, _| !OUTSIDE.contains(code));
+        assert_eq!(table, documented);
+    }
+
+    #[test]
+    fn codes_outside_the_table_of_the_page_stand_in_its_section_1() {
+        let page = include_str!("../../docs/wechat.md");
+        let section = &page[..page.find("\n## 2. ").expect("§2")];
+        for code in OUTSIDE {
+            assert!(section.contains(&code.to_string()), "{code}");
+            assert_ne!(action(Api::UserInfo, code), Action::Unknown);
+        }
+    }
+
+    #[test]
+    fn a_refused_credential_means_what_the_request_carried() {
+        for code in [40001, 40014, 42001] {
+            assert_eq!(action(Api::UserInfo, code), Action::AppTokenBad);
+            assert_eq!(action(Api::AppToken, code), Action::Configuration);
+            assert_eq!(action(Api::Code2Session, code), Action::Configuration);
+            assert_eq!(action(Api::SnsUserinfo, code), Action::Reauthorise);
+        }
+    }
+
+    #[test]
+    fn codes_of_no_page_are_unknown() {
+        for code in [1, -2, 99_999, i64::MAX, i64::MIN] {
+            assert_eq!(action(Api::Code2Session, code), Action::Unknown);
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! Spending a code: once. What it bought is remembered before anything else happens.
+//!
+//! The order is: look at the notes; note that the code is about to be sent; send it; note the
+//! answer. A code is sent again only when no answer was noted: after -1, a minute limit, a timeout, a
+//! broken answer or a kill. WeChat's "code been used" is final only at a second look, later than a
+//! request can last, since another worker may be about to note the answer (`docs/wechat.md` §3.1).
+
+use super::codes::Action;
+use super::flights::Flights;
+use super::gate::Gates;
+use super::ports::{Found, Mark, Memory, MemoryFault, Note};
+use super::wechat::{CallError, CallFailure, Client, Session};
+use crate::clock::Clock;
+use crate::model::{Account, App, DeadReason, Millis, OpenId, Secret, UnionId};
+use crate::seal::Keys;
+use crate::telemetry;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use zeroize::Zeroizing;
+
+/// Life of a login code (`docs/wechat.md` §3.1).
+pub const CODE_LIFE_MS: i64 = 5 * 60 * 1_000;
+/// A note made by another worker becomes visible this long after its request at the latest.
+const NOTE_LAG_MS: i64 = 1_000;
+/// WeChat counts minute limits by the minute; a second more allows for unequal clocks.
+const MINUTE_MS: i64 = 60_000;
+/// WeChat's day begins at midnight in Beijing, UTC+8.
+const BEIJING_MS: i64 = 8 * 3_600_000;
+/// One day.
+const DAY_MS: i64 = 24 * 3_600_000;
+
+/// What came of a code.
+#[derive(Debug, Clone)]
+pub enum Exchanged {
+    /// WeChat's answer, and when it came.
+    Session(Session, Millis),
+    /// The code will never yield anything.
+    Dead(DeadReason, &'static str),
+    /// Try again, not before this moment; `None` leaves the time to the caller's backoff.
+    Later(Option<Millis>),
+}
+
+/// The one place that spends codes.
+pub struct Exchange {
+    client: Client,
+    memory: Arc<dyn Memory>,
+    keys: Arc<Keys>,
+    gates: Arc<Gates>,
+    flights: Flights,
+    clock: Clock,
+    /// How long after a first refusal the second look is taken: longer than a request can last.
+    second_look_ms: i64,
+}
+
+/// What a note under the "refused" mark says.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+enum Refusal {
+    /// Dead on first sight; final at the second look. `lost`: it had been sent before.
+    Used { lost: bool },
+    /// WeChat blocks the user.
+    Blocked,
+    /// WeChat refuses the request itself.
+    Malformed,
+}
+
+/// A session as it is noted.
+#[derive(Serialize, Deserialize)]
+struct Noted {
+    openid: String,
+    unionid: Option<String>,
+    placeholder: bool,
+    session_key: Option<Zeroizing<String>>,
+}
+
+struct Marks {
+    answer: Mark,
+    sent: Mark,
+    refused: Mark,
+}
+
+impl Exchange {
+    /// Over a client, a memory and a key ring.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        memory: Arc<dyn Memory>,
+        keys: Arc<Keys>,
+        gates: Arc<Gates>,
+        clock: Clock,
+        request_timeout: Duration,
+    ) -> Self {
+        let timeout_ms = i64::try_from(request_timeout.as_millis()).unwrap_or(i64::MAX / 2);
+        Self {
+            client,
+            memory,
+            keys,
+            gates,
+            flights: Flights::default(),
+            clock,
+            second_look_ms: timeout_ms.saturating_add(NOTE_LAG_MS),
+        }
+    }
+
+    /// Exchanges a code that was issued at about `occurred_at`.
+    ///
+    /// # Errors
+    /// The memory is not available; the code may have been sent, and its note says so.
+    pub async fn exchange(
+        &self,
+        app: &App,
+        code: &Secret,
+        occurred_at: Millis,
+    ) -> Result<Exchanged, MemoryFault> {
+        let Some(secret) = &app.secret else {
+            let detail = "the app has no secret configured to exchange codes with";
+            return Ok(Exchanged::Dead(DeadReason::UnsupportedEvidence, detail));
+        };
+        let marks = self.marks(app, code);
+        // Two events with one code: the second waits here, then finds the first one's note.
+        let _flight = self.flights.enter(marks.answer).await;
+        let asked = vec![marks.answer, marks.sent, marks.refused];
+        let mut notes = self.memory.recall(asked).await?.into_iter();
+        let (answer, sent, refused) = (
+            notes.next().flatten(),
+            notes.next().flatten(),
+            notes.next().flatten(),
+        );
+        if let Some(note) = answer {
+            metrics::counter!(telemetry::LEDGER_HITS).increment(1);
+            return Ok(self.read_answer(&marks.answer, note));
+        }
+        let now = (self.clock)();
+        if let Some(note) = refused {
+            return Ok(self.read_refusal(&marks.refused, &note, now));
+        }
+        if now.since(occurred_at) > CODE_LIFE_MS {
+            return Ok(expired(sent.is_some()));
+        }
+        if let Some(until) = self.gates.parked(&app.id, now) {
+            return Ok(Exchanged::Later(Some(until)));
+        }
+        let Some(_pass) = self.gates.pass(&app.id).await else {
+            return Ok(Exchanged::Later(None));
+        };
+        if sent.is_none() {
+            self.note(marks.sent, None, now, Vec::new()).await?;
+        }
+        let answer = self.client.code2session(&app.id, secret, code).await;
+        self.take(app, &marks, answer, sent.is_some()).await
+    }
+
+    /// Whether the app would be sent requests now; if not, until when it is parked.
+    #[must_use]
+    pub fn parked(&self, app: &App) -> Option<Millis> {
+        self.gates.parked(&app.id, (self.clock)())
+    }
+
+    async fn take(
+        &self,
+        app: &App,
+        marks: &Marks,
+        answer: Result<Session, CallError>,
+        sent_before: bool,
+    ) -> Result<Exchanged, MemoryFault> {
+        let now = (self.clock)();
+        let fault = match answer {
+            Ok(session) => {
+                self.gates.accepted(&app.id);
+                let account = Account {
+                    app: app.id.clone(),
+                    openid: session.openid.clone(),
+                };
+                let noted = write_answer(&session);
+                let sealed = self.seal(&marks.answer, &noted)?;
+                self.note(marks.answer, Some(account), now, sealed).await?;
+                return Ok(Exchanged::Session(session, now));
+            }
+            Err(fault) => fault,
+        };
+        let refusal = match fault.kind {
+            CallFailure::Api(Action::CodeDead) => Refusal::Used { lost: sent_before },
+            CallFailure::Api(Action::UserBlocked) => Refusal::Blocked,
+            CallFailure::Api(Action::BadInput) => Refusal::Malformed,
+            _ => return Ok(self.later(app, &fault, now)),
+        };
+        self.gates.accepted(&app.id);
+        let bytes = postcard::to_stdvec(&refusal).unwrap_or_default();
+        let sealed = self.seal(&marks.refused, &bytes)?;
+        self.note(marks.refused, None, now, sealed).await?;
+        Ok(self.judge(refusal, now, now))
+    }
+
+    /// Everything that may pass by itself or by an operator's hand.
+    fn later(&self, app: &App, fault: &CallError, now: Millis) -> Exchanged {
+        match fault.kind {
+            CallFailure::Api(Action::MinuteLimit) => {
+                let next = Millis((now.0.div_euclid(MINUTE_MS) + 1) * MINUTE_MS + NOTE_LAG_MS);
+                self.gates.park(&app.id, next);
+                Exchanged::Later(Some(next))
+            }
+            CallFailure::Api(Action::DailyQuota) => {
+                let day = (now.0 + BEIJING_MS).div_euclid(DAY_MS) + 1;
+                let next = Millis(day * DAY_MS - BEIJING_MS);
+                tracing::error!(app = %app.id, until = %next, "daily quota spent; app parked");
+                self.gates.park(&app.id, next);
+                Exchanged::Later(Some(next))
+            }
+            CallFailure::Api(
+                Action::Configuration
+                | Action::AppTokenBad
+                | Action::Component
+                | Action::Reauthorise,
+            ) => {
+                let (until, news) = self.gates.refuse(&app.id, now);
+                if news {
+                    tracing::error!(app = %app.id, errcode = fault.errcode, rid = fault.rid,
+                        "WeChat refuses the app's credentials; app parked, check appid and secret");
+                }
+                Exchanged::Later(Some(until))
+            }
+            _ => Exchanged::Later(None),
+        }
+    }
+
+    fn read_answer(&self, mark: &Mark, note: Found) -> Exchanged {
+        let Some(sealed) = note.sealed else {
+            return Exchanged::Dead(DeadReason::CodeDead, "the account was erased");
+        };
+        let session = self
+            .keys
+            .ring
+            .open("ledger", &mark.0, &sealed)
+            .ok()
+            .and_then(|bytes| read_session(&bytes));
+        match session {
+            Some(session) => Exchanged::Session(session, note.at),
+            // The key ring was changed under the store: waiting is safe, sending again is not.
+            None => {
+                tracing::error!("a noted answer does not open: is a ring key missing?");
+                Exchanged::Later(None)
+            }
+        }
+    }
+
+    fn read_refusal(&self, mark: &Mark, note: &Found, now: Millis) -> Exchanged {
+        let refusal = note
+            .sealed
+            .as_ref()
+            .and_then(|sealed| self.keys.ring.open("ledger", &mark.0, sealed).ok())
+            .and_then(|bytes| postcard::from_bytes(&bytes).ok())
+            .unwrap_or(Refusal::Used { lost: false });
+        self.judge(refusal, note.at, now)
+    }
+
+    fn judge(&self, refusal: Refusal, noted: Millis, now: Millis) -> Exchanged {
+        let second_look = noted.plus(self.second_look_ms);
+        match refusal {
+            Refusal::Blocked => Exchanged::Dead(DeadReason::UserBlocked, "WeChat blocks the user"),
+            Refusal::Malformed => {
+                Exchanged::Dead(DeadReason::Refused, "WeChat refuses the code as malformed")
+            }
+            Refusal::Used { .. } if now < second_look => Exchanged::Later(Some(second_look)),
+            Refusal::Used { lost: true } => lost(),
+            Refusal::Used { lost: false } => {
+                let detail = "WeChat says that the code was used or never valid";
+                Exchanged::Dead(DeadReason::CodeDead, detail)
+            }
+        }
+    }
+
+    async fn note(
+        &self,
+        mark: Mark,
+        account: Option<Account>,
+        at: Millis,
+        sealed: Vec<u8>,
+    ) -> Result<(), MemoryFault> {
+        let note = Note {
+            mark,
+            account,
+            at,
+            sealed,
+        };
+        self.memory.remember(note).await
+    }
+
+    fn seal(&self, mark: &Mark, bytes: &[u8]) -> Result<Vec<u8>, MemoryFault> {
+        self.keys
+            .ring
+            .seal("ledger", &mark.0, bytes)
+            .map_err(|e| MemoryFault(e.to_string()))
+    }
+
+    fn marks(&self, app: &App, code: &Secret) -> Marks {
+        let text = Zeroizing::new(format!("{}\0{}", app.id, code.expose()));
+        let mark = |purpose| Mark(self.keys.ring.mac(purpose, text.as_bytes()));
+        Marks {
+            answer: mark("code"),
+            sent: mark("code sent"),
+            refused: mark("code refused"),
+        }
+    }
+}
+
+fn expired(sent: bool) -> Exchanged {
+    if sent {
+        return lost();
+    }
+    let detail = "the code was past its 5 minutes before it could be exchanged";
+    Exchanged::Dead(DeadReason::CodeExpired, detail)
+}
+
+fn lost() -> Exchanged {
+    let detail = "the code was sent, the answer was lost, and WeChat does not repeat it";
+    Exchanged::Dead(DeadReason::CodeLost, detail)
+}
+
+fn write_answer(session: &Session) -> Zeroizing<Vec<u8>> {
+    let unionid = session.unionid.as_ref();
+    let noted = Noted {
+        openid: session.openid.as_str().to_owned(),
+        unionid: unionid.and_then(|u| u.as_ref().ok().map(|u| u.as_str().to_owned())),
+        placeholder: matches!(unionid, Some(Err(()))),
+        session_key: session
+            .session_key
+            .as_ref()
+            .map(|k| Zeroizing::new(k.expose().to_owned())),
+    };
+    Zeroizing::new(postcard::to_stdvec(&noted).unwrap_or_default())
+}
+
+fn read_session(bytes: &[u8]) -> Option<Session> {
+    let noted: Noted = postcard::from_bytes(bytes).ok()?;
+    let unionid = match noted.unionid {
+        Some(text) => Some(Ok(UnionId::parse(&text).ok()?)),
+        None => noted.placeholder.then_some(Err(())),
+    };
+    Some(Session {
+        openid: OpenId::parse(&noted.openid).ok()?,
+        unionid,
+        session_key: noted.session_key.map(|k| Secret::new(k.to_string())),
+    })
+}

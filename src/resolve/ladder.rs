@@ -1,0 +1,459 @@
+//! The ladder: from a login's evidence to claims, or to a reason why there are none.
+//!
+//! Rungs: what the event gives in plain; the code's exchange; decryption with the event's, the
+//! exchange's and the account's stored session keys; the claim already known. Cheap rungs that can
+//! contradict what is known are climbed as well, so that a contradiction shows.
+
+use super::decrypt::{self, DecryptFault};
+use super::exchange::{Exchange, Exchanged};
+use super::ports::{HeldKeys, Memory, MemoryFault};
+use super::wechat::Session;
+use crate::clock::Clock;
+use crate::model::{
+    Account, App, AppKind, Apps, DeadReason, EncryptedData, Evidence, Login, Method, Millis,
+    NewClaim, OpenId, Reason, SealedKey, Secret, Sighting, UnionId, UnionKey,
+};
+use crate::seal::Keys;
+use crate::telemetry;
+use rand::RngExt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long encrypted data waits for its session key.
+const KEY_WAIT_MS: i64 = 24 * 3_600_000;
+/// First pause of the backoff.
+const BACKOFF_MS: i64 = 500;
+/// Longest pause: a code lives five minutes, so it gets some twenty attempts.
+const LONGEST_BACKOFF_MS: i64 = 20_000;
+
+/// How a resolution ended.
+#[derive(Debug)]
+pub enum Resolved {
+    /// With what was learnt, if only that the account was seen.
+    Facts(Box<Sighting>),
+    /// It goes on later.
+    Later(Box<Later>),
+    /// The event can never be resolved.
+    Dead(DeadReason, &'static str),
+}
+
+/// A resolution that goes on later.
+#[derive(Debug)]
+pub struct Later {
+    /// The account, if known, linked unresolved meanwhile.
+    pub interim: Option<Sighting>,
+    /// Whether a session key for the account would make it due at once.
+    pub for_key: bool,
+    /// When it is due.
+    pub next_at: Millis,
+    /// When the ladder will give up by itself, at the latest.
+    pub expires_at: Millis,
+}
+
+/// Everything a resolution needs.
+pub struct Ladder {
+    apps: Arc<Apps>,
+    keys: Arc<Keys>,
+    exchange: Arc<Exchange>,
+    memory: Arc<dyn Memory>,
+    clock: Clock,
+    budget: Duration,
+}
+
+/// What the rungs found so far.
+struct Climb<'a> {
+    login: &'a Login,
+    account: Account,
+    claims: Vec<NewClaim>,
+    reason: Option<Reason>,
+    session_key: Option<SealedKey>,
+}
+
+impl Ladder {
+    /// Composes the ladder; `budget` is how long an event may wait inline.
+    #[must_use]
+    pub fn new(
+        apps: Arc<Apps>,
+        keys: Arc<Keys>,
+        exchange: Arc<Exchange>,
+        memory: Arc<dyn Memory>,
+        clock: Clock,
+        budget: Duration,
+    ) -> Self {
+        Self {
+            apps,
+            keys,
+            exchange,
+            memory,
+            clock,
+            budget,
+        }
+    }
+
+    /// Resolves what needs neither WeChat nor the memory; `None` for the rest.
+    #[must_use]
+    pub fn at_once(&self, login: &Login) -> Option<Resolved> {
+        let Evidence::OpenId {
+            openid,
+            unionid,
+            session_key,
+            data,
+            snapshot,
+        } = &login.evidence
+        else {
+            return None;
+        };
+        if data.is_some() && session_key.is_none() && !snapshot {
+            return None;
+        }
+        let mut climb = Climb::new(login, openid.clone());
+        if *snapshot {
+            // Openid and unionid are virtual and shared: no evidence (`docs/wechat.md` §5).
+            climb.reason = Some(Reason::SnapshotUser);
+            return Some(climb.end());
+        }
+        self.provided(&mut climb, unionid.as_ref());
+        if let (Some(data), Some(key)) = (data, session_key) {
+            self.decrypted(
+                &mut climb,
+                data,
+                key,
+                Method::DecryptedEventKey,
+                login.occurred_at,
+            );
+        }
+        if let (Some(key), true) = (session_key, climb.claims.is_empty()) {
+            climb.session_key = self.keep(&climb.account, key, login.occurred_at, false);
+        }
+        Some(climb.end())
+    }
+
+    /// Resolves the rest; waits at most for the inline budget unless `since` tells that the event
+    /// is deferred already. `attempt` counts from 0.
+    ///
+    /// # Errors
+    /// The memory is not available.
+    pub async fn resolve(
+        &self,
+        login: &Login,
+        attempt: u32,
+        since: Option<Millis>,
+    ) -> Result<Resolved, MemoryFault> {
+        if let Some(resolved) = self.at_once(login) {
+            return Ok(resolved);
+        }
+        match &login.evidence {
+            Evidence::Code { code, data } => {
+                self.by_code(login, code, data.as_ref(), attempt, since)
+                    .await
+            }
+            Evidence::OpenId {
+                openid,
+                unionid,
+                data,
+                ..
+            } => {
+                let mut climb = Climb::new(login, openid.clone());
+                self.provided(&mut climb, unionid.as_ref());
+                let Some(data) = data else {
+                    return Ok(climb.end());
+                };
+                self.by_held_key(climb, data, since).await
+            }
+        }
+    }
+
+    async fn by_code(
+        &self,
+        login: &Login,
+        code: &Secret,
+        data: Option<&EncryptedData>,
+        attempt: u32,
+        since: Option<Millis>,
+    ) -> Result<Resolved, MemoryFault> {
+        let Some(app) = self.apps.get(&login.app) else {
+            return Ok(Resolved::Dead(
+                DeadReason::UnknownApp,
+                "the appid is not configured",
+            ));
+        };
+        if app.kind != AppKind::MiniProgram {
+            let detail = "this kind of app exchanges its codes at the gateway: send the openid";
+            return Ok(Resolved::Dead(DeadReason::UnsupportedEvidence, detail));
+        }
+        let exchanged = match self.exchange_in_budget(app, code, login, since).await? {
+            Some(exchanged) => exchanged,
+            // The request goes on and notes its answer; the next attempt finds it.
+            None => Exchanged::Later(None),
+        };
+        Ok(match exchanged {
+            Exchanged::Session(session, at) => self.by_session(login, session, data, at),
+            Exchanged::Dead(reason, detail) => Resolved::Dead(reason, detail),
+            Exchanged::Later(until) => {
+                let now = (self.clock)();
+                let backoff = now.plus(backoff_ms(attempt));
+                Resolved::Later(Box::new(Later {
+                    interim: None,
+                    for_key: false,
+                    next_at: until.map_or(backoff, |until| until.max(now)),
+                    expires_at: login.occurred_at.plus(super::exchange::CODE_LIFE_MS),
+                }))
+            }
+        })
+    }
+
+    /// Runs the exchange on a task of its own, so that giving up the wait never loses an answer.
+    async fn exchange_in_budget(
+        &self,
+        app: &App,
+        code: &Secret,
+        login: &Login,
+        since: Option<Millis>,
+    ) -> Result<Option<Exchanged>, MemoryFault> {
+        let (exchange, app, code, at) = (
+            Arc::clone(&self.exchange),
+            app.clone(),
+            code.clone(),
+            login.occurred_at,
+        );
+        let task = tokio::spawn(async move { exchange.exchange(&app, &code, at).await });
+        let done = if since.is_some() {
+            task.await
+        } else {
+            match tokio::time::timeout(self.budget, task).await {
+                Ok(done) => done,
+                Err(_) => return Ok(None),
+            }
+        };
+        match done {
+            Ok(exchanged) => exchanged.map(Some),
+            Err(_) => Err(MemoryFault("an exchange ended early".to_owned())),
+        }
+    }
+
+    fn by_session(
+        &self,
+        login: &Login,
+        session: Session,
+        data: Option<&EncryptedData>,
+        at: Millis,
+    ) -> Resolved {
+        let mut climb = Climb::new(login, session.openid);
+        match session.unionid {
+            Some(Ok(unionid)) => self.claim(&mut climb, unionid, Method::Code2Session, at),
+            Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
+            None => {}
+        }
+        if let Some(key) = session.session_key {
+            if let Some(data) = data {
+                self.decrypted(&mut climb, data, &key, Method::Decrypted, at);
+            }
+            if climb.claims.is_empty() {
+                climb.session_key = self.keep(&climb.account, &key, at, true);
+            }
+        } else if data.is_some() {
+            climb.note(Reason::NoSessionKey);
+        }
+        self.note_unbound(&mut climb, at);
+        climb.end()
+    }
+
+    async fn by_held_key(
+        &self,
+        mut climb: Climb<'_>,
+        data: &EncryptedData,
+        since: Option<Millis>,
+    ) -> Result<Resolved, MemoryFault> {
+        let now = (self.clock)();
+        let held: HeldKeys = self.memory.held(climb.account.clone()).await?;
+        let before = climb.claims.len();
+        let id = climb.account.key();
+        for sealed in &held.keys {
+            let Some(key) = self.unseal_key(&id, sealed) else {
+                continue;
+            };
+            let method = if sealed.exchanged {
+                Method::Decrypted
+            } else {
+                Method::DecryptedEventKey
+            };
+            let at = climb.login.occurred_at;
+            if self.decrypted(&mut climb, data, &key, method, at) {
+                break;
+            }
+        }
+        if held.keys.is_empty() {
+            climb.note(Reason::NoSessionKey);
+        }
+        let decrypted =
+            climb.claims.len() > before || climb.reason == Some(Reason::DecryptedWithoutUnionid);
+        let expires_at = since.unwrap_or(now).plus(KEY_WAIT_MS);
+        let bound = self
+            .apps
+            .platform_at(&climb.login.app, climb.login.occurred_at)
+            .is_some();
+        // Waiting is worth it only if the data could still tell something new.
+        let wait = !decrypted && bound && !held.resolved && climb.claims.is_empty();
+        if wait && now < expires_at {
+            climb.reason = Some(Reason::Deferred);
+            return Ok(Resolved::Later(Box::new(Later {
+                interim: Some(climb.sighting()),
+                for_key: true,
+                next_at: expires_at,
+                expires_at,
+            })));
+        }
+        Ok(climb.end())
+    }
+
+    fn provided(&self, climb: &mut Climb<'_>, unionid: Option<&Result<UnionId, ()>>) {
+        match unionid {
+            Some(Ok(unionid)) => {
+                let at = climb.login.occurred_at;
+                self.claim(climb, unionid.clone(), Method::Provided, at);
+            }
+            Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
+            None => {}
+        }
+        self.note_unbound(climb, climb.login.occurred_at);
+    }
+
+    /// Adds a claim under the platform of the binding at `at`, the time the answer was true.
+    fn claim(&self, climb: &mut Climb<'_>, unionid: UnionId, method: Method, at: Millis) {
+        if unionid.as_str() == climb.account.openid.as_str() {
+            climb.note(Reason::PlaceholderUnionid);
+            return;
+        }
+        let Some(platform) = self.apps.platform_at(&climb.login.app, at) else {
+            climb.note(Reason::AppNotBound);
+            return;
+        };
+        climb.claims.push(NewClaim {
+            union: UnionKey {
+                platform: platform.clone(),
+                unionid,
+            },
+            at: climb.login.occurred_at,
+            method,
+        });
+    }
+
+    /// Whether the data decrypted to this account's data, with or without a unionid in it.
+    fn decrypted(
+        &self,
+        climb: &mut Climb<'_>,
+        data: &EncryptedData,
+        key: &Secret,
+        method: Method,
+        at: Millis,
+    ) -> bool {
+        match decrypt::decrypt(&climb.login.app, &climb.account.openid, key, data) {
+            Ok(opened) => {
+                match opened.unionid {
+                    Some(Ok(unionid)) => self.claim(climb, unionid, method, at),
+                    Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
+                    None => climb.note(Reason::DecryptedWithoutUnionid),
+                }
+                true
+            }
+            Err(fault) => {
+                count_fault(climb.login, fault);
+                climb.note(Reason::DecryptFailed);
+                false
+            }
+        }
+    }
+
+    fn note_unbound(&self, climb: &mut Climb<'_>, at: Millis) {
+        if self.apps.platform_at(&climb.login.app, at).is_none() {
+            climb.note(Reason::AppNotBound);
+        }
+    }
+
+    /// A key to hold for later; one that cannot be sealed is not held.
+    fn keep(
+        &self,
+        account: &Account,
+        key: &Secret,
+        at: Millis,
+        exchanged: bool,
+    ) -> Option<SealedKey> {
+        let id = account.key();
+        let sealed = self
+            .keys
+            .ring
+            .seal("session_key", id.as_bytes(), key.expose().as_bytes())
+            .ok()?;
+        Some(SealedKey {
+            at,
+            sealed,
+            exchanged,
+        })
+    }
+
+    fn unseal_key(&self, id: &str, sealed: &SealedKey) -> Option<Secret> {
+        let opened = self
+            .keys
+            .ring
+            .open("session_key", id.as_bytes(), &sealed.sealed)
+            .ok()?;
+        String::from_utf8(opened.to_vec()).ok().map(Secret::new)
+    }
+}
+
+impl<'a> Climb<'a> {
+    fn new(login: &'a Login, openid: OpenId) -> Self {
+        Self {
+            login,
+            account: Account {
+                app: login.app.clone(),
+                openid,
+            },
+            claims: Vec::new(),
+            reason: None,
+            session_key: None,
+        }
+    }
+
+    /// Notes a reason; the one that says most (the largest) stays.
+    fn note(&mut self, reason: Reason) {
+        self.reason = self.reason.max(Some(reason));
+    }
+
+    fn sighting(self) -> Sighting {
+        let reason = match (self.claims.is_empty(), self.reason) {
+            (false, _) => None,
+            (true, reason) => Some(reason.unwrap_or(Reason::NoUnionid)),
+        };
+        Sighting {
+            account: self.account,
+            at: self.login.occurred_at,
+            cause: self.login.id.clone(),
+            external_id: self.login.external_id.clone(),
+            reason,
+            claims: self.claims,
+            session_key: self.session_key,
+        }
+    }
+
+    fn end(self) -> Resolved {
+        Resolved::Facts(Box::new(self.sighting()))
+    }
+}
+
+/// The cause stays on the operator's side; callers see one word for all of them.
+fn count_fault(login: &Login, fault: DecryptFault) {
+    let labels = [
+        ("app", login.app.to_string()),
+        ("cause", fault.word().to_owned()),
+    ];
+    metrics::counter!(telemetry::DECRYPT_FAULTS, &labels).increment(1);
+    tracing::debug!(app = %login.app, event = %login.id, cause = fault.word(), "not decrypted");
+}
+
+/// Exponential, capped, with jitter over the upper half, so that what failed together does not
+/// come back together.
+fn backoff_ms(attempt: u32) -> i64 {
+    let full = (BACKOFF_MS << attempt.min(10)).min(LONGEST_BACKOFF_MS);
+    rand::rng().random_range(full / 2..=full)
+}

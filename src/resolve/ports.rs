@@ -1,0 +1,56 @@
+//! What resolution needs from outside: a memory that outlives it. The worker implements it over the
+//! store, in micro-batches; tests over a map.
+
+use crate::model::{Account, Millis, SealedKey};
+use async_trait::async_trait;
+
+/// HMAC of what a note is about; nobody can tell the code from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Mark(pub [u8; 32]);
+
+/// Something to remember under a mark. The first note under a mark stays.
+#[derive(Debug, Clone)]
+pub struct Note {
+    /// Under which mark.
+    pub mark: Mark,
+    /// Whom it names, if anyone: an erasure of the account empties the note.
+    pub account: Option<Account>,
+    /// When it was learnt.
+    pub at: Millis,
+    /// The content, sealed for rest.
+    pub sealed: Vec<u8>,
+}
+
+/// A note as it is found again.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// When it was learnt.
+    pub at: Millis,
+    /// The content; `None` after an erasure.
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// What is held of an account.
+#[derive(Debug, Clone, Default)]
+pub struct HeldKeys {
+    /// Whether the account has an active claim.
+    pub resolved: bool,
+    /// Session keys, newest first.
+    pub keys: Vec<SealedKey>,
+}
+
+/// The memory cannot be reached. Resolution stops; nothing is decided without it.
+#[derive(Debug, thiserror::Error)]
+#[error("the memory of resolution is not available: {0}")]
+pub struct MemoryFault(pub String);
+
+/// Remembers answers beyond crashes.
+#[async_trait]
+pub trait Memory: Send + Sync {
+    /// The notes under these marks, in their order.
+    async fn recall(&self, marks: Vec<Mark>) -> Result<Vec<Option<Found>>, MemoryFault>;
+    /// Makes notes durable before it returns.
+    async fn remember(&self, note: Note) -> Result<(), MemoryFault>;
+    /// What is held of the account.
+    async fn held(&self, account: Account) -> Result<HeldKeys, MemoryFault>;
+}

@@ -1,0 +1,226 @@
+//! `register` v1: operators' decisions and erasure tombstones, kept on the compacted topic
+//! `registers` so that a rebuild does not forget them. The key is an HMAC of what it is about; a
+//! tombstone holds no identifier at all.
+
+use super::event::{Context, ce, event_id, hex, id, json, keyed, types};
+use super::field::{FieldError, read};
+use super::{Time, decision};
+use crate::bus::Record;
+use crate::model::{
+    ClaimKey, ClaimVerdict, Millis, NeverPair, PlatformId, Ruled, Tombstone, UnionId, UnionKey,
+    UserId,
+};
+use decision::{Word, account};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+/// HMAC purpose of a ruling on a claim, over `appid:openid`, 0, platform, 0, unionid.
+pub const CLAIM: &str = "register/claim";
+/// HMAC purpose of a ruling on a pair, over the keys of both with 0 between.
+pub const PAIR: &str = "register/pair";
+/// HMAC purpose of a tombstone, over `appid:openid`. A store that files tombstones under the same
+/// purpose can take them back from `registers` without knowing the account.
+pub const TOMBSTONE: &str = "tombstone";
+
+/// The value of a record on `registers`.
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[schemars(title = "register v1")]
+enum RegisterWire {
+    /// A ruling on a claim.
+    Claim {
+        appid: String,
+        openid: String,
+        platform: String,
+        unionid: String,
+        #[serde(flatten)]
+        ruled: RuledWire,
+    },
+    /// A ruling on a pair of accounts.
+    Pair {
+        appid: String,
+        openid: String,
+        other_appid: String,
+        other_openid: String,
+        #[serde(flatten)]
+        ruled: RuledWire,
+    },
+    /// What stays of an erased account.
+    Tombstone {
+        /// Events up to this time are without effect.
+        erased_at: Time,
+        /// Every own id the account ever had, oldest first.
+        #[schemars(with = "Vec<String>")]
+        own_ids: Vec<Uuid>,
+        /// The last revision published, the null's included.
+        revision: u64,
+    },
+}
+
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
+struct RuledWire {
+    ruling: Word,
+    decided_at: Time,
+    author: String,
+    note: String,
+}
+
+/// A register read back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Register {
+    /// A ruling on a claim.
+    Claim(ClaimKey, Ruled),
+    /// A ruling on a pair.
+    Pair(NeverPair, Ruled),
+    /// A tombstone; whose it is only the record's key tells, as an HMAC.
+    Tombstone {
+        /// Events up to this time are without effect.
+        erased_at: Millis,
+        /// Every own id the account ever had, oldest first.
+        own_ids: Vec<UserId>,
+        /// The last revision published.
+        revision: u64,
+    },
+}
+
+impl Register {
+    /// Reads the value of a record on `registers`.
+    ///
+    /// # Errors
+    /// [`FieldError`] if it is not one.
+    pub fn parse(bytes: &[u8]) -> Result<Self, FieldError> {
+        Ok(match read(bytes)? {
+            RegisterWire::Claim {
+                appid,
+                openid,
+                platform,
+                unionid,
+                ruled,
+            } => {
+                let key = ClaimKey {
+                    account: account(("appid", &appid), ("openid", &openid))?,
+                    union: UnionKey {
+                        platform: id("platform", PlatformId::parse(&platform))?,
+                        unionid: id("unionid", UnionId::parse(&unionid))?,
+                    },
+                };
+                Self::Claim(key, ruled.into_ruled())
+            }
+            RegisterWire::Pair {
+                appid,
+                openid,
+                other_appid,
+                other_openid,
+                ruled,
+            } => {
+                let pair = NeverPair {
+                    a: account(("appid", &appid), ("openid", &openid))?,
+                    b: account(
+                        ("other_appid", &other_appid),
+                        ("other_openid", &other_openid),
+                    )?,
+                };
+                Self::Pair(pair, ruled.into_ruled())
+            }
+            RegisterWire::Tombstone {
+                erased_at,
+                own_ids,
+                revision,
+            } => Self::Tombstone {
+                erased_at: erased_at.0,
+                own_ids: own_ids.into_iter().map(UserId).collect(),
+                revision,
+            },
+        })
+    }
+}
+
+impl RuledWire {
+    fn of(ruled: &Ruled, ruling: Word) -> Self {
+        Self {
+            ruling,
+            decided_at: Time(ruled.at),
+            author: ruled.author.clone(),
+            note: ruled.note.clone(),
+        }
+    }
+
+    fn into_ruled(self) -> Ruled {
+        let verdict = match self.ruling {
+            Word::Accept => Some(ClaimVerdict::Accept),
+            // For a pair, `Some(Reject)` means never.
+            Word::Reject | Word::NeverMerge => Some(ClaimVerdict::Reject),
+            Word::Withdraw | Word::AllowMerge => None,
+        };
+        Ruled {
+            verdict,
+            at: self.decided_at.0,
+            author: self.author,
+            note: self.note,
+        }
+    }
+}
+
+/// The key of a ruling on a claim.
+#[must_use]
+pub fn claim_key(key: &ClaimKey, cx: &Context<'_>) -> String {
+    let account = key.account.key();
+    let union = [key.union.platform.as_str(), key.union.unionid.as_str()];
+    hex(&(cx.mac)(
+        CLAIM,
+        [&account, union[0], union[1]].join("\0").as_bytes(),
+    ))
+}
+
+/// The key of a ruling on a pair.
+#[must_use]
+pub fn pair_key(pair: &NeverPair, cx: &Context<'_>) -> String {
+    hex(&(cx.mac)(
+        PAIR,
+        [pair.a.key(), pair.b.key()].join("\0").as_bytes(),
+    ))
+}
+
+pub(super) fn claim(key: &ClaimKey, ruled: &Ruled, cx: &Context<'_>) -> Record {
+    let wire = RegisterWire::Claim {
+        appid: key.account.app.as_str().to_owned(),
+        openid: key.account.openid.as_str().to_owned(),
+        platform: key.union.platform.as_str().to_owned(),
+        unionid: key.union.unionid.as_str().to_owned(),
+        ruled: RuledWire::of(ruled, Word::of_claim(ruled.verdict)),
+    };
+    kept(claim_key(key, cx), ruled.at, &wire, cx)
+}
+
+pub(super) fn pair(pair: &NeverPair, ruled: &Ruled, cx: &Context<'_>) -> Record {
+    let never = ruled.verdict == Some(ClaimVerdict::Reject);
+    let wire = RegisterWire::Pair {
+        appid: pair.a.app.as_str().to_owned(),
+        openid: pair.a.openid.as_str().to_owned(),
+        other_appid: pair.b.app.as_str().to_owned(),
+        other_openid: pair.b.openid.as_str().to_owned(),
+        ruled: RuledWire::of(ruled, Word::of_pair(never)),
+    };
+    kept(pair_key(pair, cx), ruled.at, &wire, cx)
+}
+
+pub(super) fn tombstone(tombstone: &Tombstone, cx: &Context<'_>) -> Record {
+    let wire = RegisterWire::Tombstone {
+        erased_at: Time(tombstone.erased_at),
+        own_ids: tombstone.own_ids.iter().map(|user| user.0).collect(),
+        revision: tombstone.revision,
+    };
+    let key = hex(&(cx.mac)(TOMBSTONE, tombstone.account.key().as_bytes()));
+    kept(key, tombstone.erased_at, &wire, cx)
+}
+
+fn kept(key: String, at: Millis, wire: &RegisterWire, cx: &Context<'_>) -> Record {
+    let value = json(wire, 384);
+    let event = event_id(&[b"register", key.as_bytes(), &value]).to_string();
+    let headers = ce(types::REGISTER, &event, cx.source, Time(at));
+    keyed(&cx.topics.registers, key.into_bytes(), value, headers)
+}
+
+pub(super) fn schema() -> schemars::Schema {
+    schemars::schema_for!(RegisterWire)
+}

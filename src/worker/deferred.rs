@@ -1,0 +1,148 @@
+//! Takes up deferred resolutions when they are due. They are leased, so that several workers share
+//! them and a crash gives them back.
+
+use super::decode::{Decoded, Decoder};
+use super::item::{End, Head, Item, Source};
+use super::records::Records;
+use crate::clock::Clock;
+use crate::model::{DeadReason, Fact};
+use crate::resolve::ladder::{Ladder, Resolved};
+use crate::resolve::ports::MemoryFault;
+use crate::store::{Deferred, Store, StoreError};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+/// A lease outlasts the longest request many times over; after a crash the work waits this long.
+const LEASE_MS: i64 = 60_000;
+/// Resolutions under way at once.
+const AT_ONCE: usize = 512;
+/// Resolutions taken from the store at once.
+const TAKE: usize = 256;
+/// However often the store changes, it is asked no oftener than this.
+const LEAST_PAUSE: Duration = Duration::from_millis(50);
+/// And no more seldom: another worker's changes do not wake this one.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Takes up deferred work in one term.
+#[derive(Clone)]
+pub struct Deferrals {
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Reads records.
+    pub decoder: Arc<Decoder>,
+    /// Resolves.
+    pub ladder: Arc<Ladder>,
+    /// Unseals records.
+    pub records: Records,
+    /// The time.
+    pub clock: Clock,
+    /// Where finished items go.
+    pub done: mpsc::Sender<Vec<Item>>,
+}
+
+impl Deferrals {
+    /// Works until told to stop, or nobody takes what it finishes.
+    ///
+    /// # Errors
+    /// The store or the memory failed; the term must end.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
+        let slots = Arc::new(Semaphore::new(AT_ONCE));
+        let (failed, mut failures) = mpsc::channel::<MemoryFault>(1);
+        loop {
+            let room = slots.available_permits().min(TAKE);
+            let now = (self.clock)();
+            let due = self.store.due(now, LEASE_MS, room).await?;
+            let full = due.len() == room;
+            for deferred in due {
+                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
+                    return Ok(());
+                };
+                let (this, failed) = (self.clone(), failed.clone());
+                tokio::spawn(async move {
+                    let _slot = slot;
+                    match this.resume(deferred).await {
+                        // A closed queue means that the term is over; the lease gives it back.
+                        Ok(item) => drop(this.done.send(vec![item]).await),
+                        Err(fault) => drop(failed.try_send(fault)),
+                    }
+                });
+            }
+            let pause = if full { LEAST_PAUSE } else { self.pause().await? };
+            tokio::select! {
+                () = stop.cancelled() => return Ok(()),
+                () = self.done.closed() => return Ok(()),
+                Some(fault) = failures.recv() => return Err(StoreError::Unavailable(fault.0)),
+                () = tokio::time::sleep(pause) => {}
+                () = self.woken() => {}
+            }
+        }
+    }
+
+    async fn woken(&self) {
+        tokio::time::sleep(LEAST_PAUSE).await;
+        self.store.changed().await;
+    }
+
+    async fn pause(&self) -> Result<Duration, StoreError> {
+        let Some(next) = self.store.next_due().await? else {
+            return Ok(LONGEST_PAUSE);
+        };
+        let ms = u64::try_from(next.since((self.clock)())).unwrap_or(0);
+        Ok(Duration::from_millis(ms).clamp(LEAST_PAUSE, LONGEST_PAUSE))
+    }
+
+    async fn resume(&self, deferred: Deferred) -> Result<Item, MemoryFault> {
+        let source = Source::Deferred {
+            silent: deferred.silent,
+            attempts: deferred.attempts + 1,
+        };
+        let place = (deferred.partition, deferred.offset);
+        let Some(record) = self.records.recover(place, &deferred.record) else {
+            // Without its key the record cannot be read, not even as a dead letter: keep it.
+            return Err(MemoryFault(
+                "a deferred record does not open: is a ring key missing?".to_owned(),
+            ));
+        };
+        let (head, end) = match self.decoder.decode(&record) {
+            Decoded::Login(login) => {
+                let resolved = self
+                    .ladder
+                    .resolve(&login, deferred.attempts, Some(deferred.since))
+                    .await?;
+                (Some(Head::of(&login)), end_of(resolved))
+            }
+            Decoded::Operator(head, fact) => (Some(head), End::Facts(fact)),
+            Decoded::Dead(head, reason, detail) => (head, End::Dead(reason, detail)),
+        };
+        Ok(Item {
+            record: Arc::new(record),
+            source,
+            head,
+            end: ended(end, deferred.expires_at <= (self.clock)()),
+        })
+    }
+}
+
+/// What a resolution comes to for the batch.
+#[must_use]
+pub fn end_of(resolved: Resolved) -> End {
+    match resolved {
+        Resolved::Facts(sighting) => End::Facts(Box::new(Fact::Sighting(*sighting))),
+        Resolved::Later(later) => End::Later(later),
+        Resolved::Dead(reason, detail) => End::Dead(reason, detail.to_owned()),
+    }
+}
+
+/// The ladder ends what has expired by itself; if it once did not, waiting would never end.
+fn ended(end: End, expired: bool) -> End {
+    match end {
+        End::Later(later) if expired && !later.for_key && later.interim.is_none() => {
+            let detail = "its time ran out before WeChat gave an answer".to_owned();
+            drop(later);
+            End::Dead(DeadReason::GaveUp, detail)
+        }
+        other => other,
+    }
+}

@@ -1,0 +1,144 @@
+//! The memory of resolution, over the store: what many resolutions ask at once becomes one query,
+//! what they note at once becomes one transaction.
+
+use crate::model::Account;
+use crate::resolve::ports::{Found, HeldKeys, Mark, Memory, MemoryFault, Note};
+use crate::store::{CodeKey, Spent, Store, StoreError};
+use async_trait::async_trait;
+use std::sync::Arc;
+use tokio::sync::{mpsc, oneshot};
+
+/// Requests that may queue before callers wait.
+const QUEUE: usize = 4_096;
+/// Requests in one round trip.
+const ROUND: usize = 512;
+
+type Answer<T> = oneshot::Sender<Result<T, MemoryFault>>;
+
+/// A store seen as a memory. The tasks behind it end when it is dropped.
+pub struct StoreMemory {
+    recalls: mpsc::Sender<(Vec<Mark>, Answer<Vec<Option<Found>>>)>,
+    notes: mpsc::Sender<(Note, Answer<()>)>,
+    helds: mpsc::Sender<(Account, Answer<HeldKeys>)>,
+}
+
+impl StoreMemory {
+    /// Starts the batching tasks.
+    #[must_use]
+    pub fn new(store: &Arc<dyn Store>) -> Self {
+        let (recalls, recalled) = mpsc::channel(QUEUE);
+        let (notes, noted) = mpsc::channel(QUEUE);
+        let (helds, asked) = mpsc::channel(QUEUE);
+        tokio::spawn(recall_loop(Arc::clone(store), recalled));
+        tokio::spawn(note_loop(Arc::clone(store), noted));
+        tokio::spawn(held_loop(Arc::clone(store), asked));
+        Self {
+            recalls,
+            notes,
+            helds,
+        }
+    }
+}
+
+#[async_trait]
+impl Memory for StoreMemory {
+    async fn recall(&self, marks: Vec<Mark>) -> Result<Vec<Option<Found>>, MemoryFault> {
+        ask(&self.recalls, marks).await
+    }
+
+    async fn remember(&self, note: Note) -> Result<(), MemoryFault> {
+        ask(&self.notes, note).await
+    }
+
+    async fn held(&self, account: Account) -> Result<HeldKeys, MemoryFault> {
+        ask(&self.helds, account).await
+    }
+}
+
+async fn ask<Q, A>(queue: &mpsc::Sender<(Q, Answer<A>)>, question: Q) -> Result<A, MemoryFault> {
+    let (answer, answered) = oneshot::channel();
+    let gone = || MemoryFault("it is shutting down".to_owned());
+    queue.send((question, answer)).await.map_err(|_| gone())?;
+    answered.await.map_err(|_| gone())?
+}
+
+/// The next round: at least one request, and whatever else waits; `None` when nobody can ask.
+async fn round<T>(queue: &mut mpsc::Receiver<T>) -> Option<Vec<T>> {
+    let mut taken = Vec::new();
+    (queue.recv_many(&mut taken, ROUND).await > 0).then_some(taken)
+}
+
+fn fault(error: &StoreError) -> MemoryFault {
+    MemoryFault(error.to_string())
+}
+
+/// Gives each asker its answer, or all of them the one fault. An asker that left is no error.
+fn deal<A>(answers: Vec<Answer<A>>, result: Result<Vec<A>, StoreError>) {
+    match result {
+        Ok(results) => {
+            for (answer, result) in answers.into_iter().zip(results) {
+                answer.send(Ok(result)).ok();
+            }
+        }
+        Err(error) => {
+            for answer in answers {
+                answer.send(Err(fault(&error))).ok();
+            }
+        }
+    }
+}
+
+async fn recall_loop(
+    store: Arc<dyn Store>,
+    mut queue: mpsc::Receiver<(Vec<Mark>, Answer<Vec<Option<Found>>>)>,
+) {
+    while let Some(asked) = round(&mut queue).await {
+        let (questions, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let codes: Vec<CodeKey> = questions.iter().flatten().map(|m| CodeKey(m.0)).collect();
+        let found = store.spent(&codes).await.map(|rows| {
+            let mut rows = rows.into_iter().map(|row| {
+                row.map(|spent| Found {
+                    at: spent.at,
+                    sealed: spent.answer,
+                })
+            });
+            questions
+                .iter()
+                .map(|marks| rows.by_ref().take(marks.len()).collect())
+                .collect()
+        });
+        deal(answers, found);
+    }
+}
+
+async fn note_loop(store: Arc<dyn Store>, mut queue: mpsc::Receiver<(Note, Answer<()>)>) {
+    while let Some(asked) = round(&mut queue).await {
+        let (notes, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let spent: Vec<Spent> = notes
+            .into_iter()
+            .map(|note| Spent {
+                code: CodeKey(note.mark.0),
+                account: note.account,
+                at: note.at,
+                answer: Some(note.sealed),
+            })
+            .collect();
+        let done = store.spend(&spent).await.map(|()| vec![(); answers.len()]);
+        deal(answers, done);
+    }
+}
+
+async fn held_loop(store: Arc<dyn Store>, mut queue: mpsc::Receiver<(Account, Answer<HeldKeys>)>) {
+    while let Some(asked) = round(&mut queue).await {
+        let (accounts, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let held = store.held(&accounts).await.map(|rows| {
+            rows.into_iter()
+                .map(|row| HeldKeys {
+                    resolved: row.resolved,
+                    keys: row.keys,
+                })
+                .collect()
+        });
+        deal(answers, held);
+    }
+}
