@@ -84,6 +84,8 @@ impl File {
             .busy_timeout(BUSY)
             .statement_cache_capacity(256)
             .row_buffer_size(2_000)
+            // What is erased is overwritten, not only unlinked, where that costs no further page.
+            .pragma("secure_delete", "fast")
             .pragma("temp_store", "memory")
             .pragma("journal_size_limit", "134217728")
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())

@@ -1,0 +1,86 @@
+//! What every adapter of the `Store` seam promises, as tests generic over how a store is opened.
+//! Planners here are a few lines each: the contract knows nothing of identity.
+
+#[path = "store/apply.rs"]
+pub mod apply;
+#[path = "store/birth.rs"]
+pub mod birth;
+#[path = "store/deferred.rs"]
+pub mod deferred;
+#[path = "store/erasure.rs"]
+pub mod erasure;
+#[path = "store/find.rs"]
+pub mod find;
+#[path = "store/fixtures.rs"]
+pub mod fixtures;
+#[path = "store/ledger.rs"]
+pub mod ledger;
+#[path = "store/outbox.rs"]
+pub mod outbox;
+#[path = "store/view.rs"]
+pub mod view;
+
+use async_trait::async_trait;
+use std::sync::Arc;
+use unilink::store::{Birth, Store, StoreError};
+use uuid::Uuid;
+
+/// One database, empty at first. Everything opened in it sees the same data; it is gone when the
+/// home is dropped.
+#[async_trait]
+pub trait Home: Send + Sync {
+    /// Opens it, as a process of its own would.
+    async fn open_in(&self, birth: Birth, namespace: Uuid) -> Result<Arc<dyn Store>, StoreError>;
+
+    /// All bytes at rest, to look for what must not be there. Empty where there is no way to tell.
+    async fn raw_bytes(&self) -> Vec<u8>;
+}
+
+/// Makes a module of tests, named after the adapter; `$home` gives an empty home.
+#[macro_export]
+macro_rules! contract {
+    ($backend:ident, $home:expr) => {
+        mod $backend {
+            $crate::contract_cases! { $home;
+                birth: is_made_once_and_kept, a_mismatch_names_what_differs;
+                view: absent_keys_are_asked_and_absent, present_keys_show_their_rows,
+                    shared_unionids_are_truncated, rejected_claims_do_not_count,
+                    registers_show_with_their_accounts, rows_round_trip;
+                apply: what_is_read_in_steps_is_one_view, a_dropped_apply_leaves_nothing,
+                    a_failing_write_leaves_nothing, a_planner_is_asked_again_when_the_state_moved,
+                    eight_sessions_on_one_person_lose_nothing, positions_are_kept_as_given,
+                    a_large_batch_round_trips, nothing_to_write_writes_nothing,
+                    an_endless_planner_is_stopped, all_is_there_after_reopening;
+                outbox: is_gapless_and_in_commit_order, stops_at_the_byte_limit,
+                    records_round_trip, relayed_rows_go_but_the_newest, changes_wake;
+                deferred: is_added_once, finished_ones_stay_finished, leases_hide_and_end,
+                    codes_go_newest_first, apps_take_turns, a_session_key_wakes,
+                    a_key_that_came_during_the_attempt_wakes, a_key_that_came_before_wakes,
+                    a_link_wakes, attempts_go_on, markers_go_once_nothing_brings_them_up;
+                ledger: the_first_answer_wins, a_code_without_an_answer_keeps_none,
+                    an_erased_account_keeps_no_answer, the_newest_keys_are_held,
+                    resolved_accounts_hold_no_keys, old_rows_are_pruned;
+                find: users_are_all_that_is_linked, merged_ids_lead_to_the_user,
+                    unknown_ids_are_unknown, unionids_lead_to_the_user, accounts_in_their_order,
+                    fates_are_kept, totals_count;
+                erasure: leaves_a_tombstone_and_no_rows, own_ids_are_gone,
+                    a_later_life_has_its_own_id, no_openid_stays_in_plain,
+                    pairs_outlive_their_accounts, younger_data_stays;
+            }
+        }
+    };
+}
+
+/// One `#[tokio::test]` for each case.
+#[macro_export]
+macro_rules! contract_cases {
+    ($home:expr; $($group:ident: $($case:ident),+;)+) => {
+        $(mod $group { $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $case() {
+                let home = $home;
+                $crate::contract::$group::$case(&home).await;
+            }
+        )+ })+
+    };
+}

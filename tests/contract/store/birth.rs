@@ -1,0 +1,35 @@
+//! A store knows what it is.
+
+use super::Home;
+use super::fixtures::{NAMESPACE, birth, open};
+use unilink::store::{Birth, StoreError};
+use uuid::Uuid;
+
+pub async fn is_made_once_and_kept(home: &dyn Home) {
+    let first = open(home).await.identity().clone();
+    assert_eq!(first.epoch, 1);
+    assert_eq!(first.birth, birth());
+    assert_eq!(*open(home).await.identity(), first);
+}
+
+pub async fn a_mismatch_names_what_differs(home: &dyn Home) {
+    drop(open(home).await);
+    let told = |change: fn(&mut Birth)| {
+        let mut other = birth();
+        change(&mut other);
+        other
+    };
+    let cases = [
+        (told(|b| b.partitions = 8), NAMESPACE, "partitions"),
+        (told(|b| b.group = "x".into()), NAMESPACE, "consumer group"),
+        (told(|b| b.namespace_hash = [8; 32]), NAMESPACE, "namespace"),
+        (birth(), Uuid::from_u128(1), "namespace"),
+    ];
+    for (other, namespace, named) in cases {
+        let error = home.open_in(other, namespace).await.err().expect("refused");
+        assert!(matches!(error, StoreError::Mismatch(_)), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains(named) && text.contains("rebuild"), "{text}");
+    }
+    open(home).await;
+}

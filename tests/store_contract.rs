@@ -1,0 +1,40 @@
+//! Runs every adapter of the `Store` seam through the same contract (`contract/store.rs`). Another
+//! adapter adds one `contract!` line and its [`Home`].
+
+#[path = "contract/store.rs"]
+mod contract;
+
+use async_trait::async_trait;
+use contract::Home;
+use contract::fixtures::mac;
+use std::sync::Arc;
+use unilink::sqlite::{File, Options};
+use unilink::store::sqlite::SqliteStore;
+use unilink::store::{Birth, Store, StoreError};
+use uuid::Uuid;
+
+struct SqliteHome(tempfile::TempDir);
+
+#[async_trait]
+impl Home for SqliteHome {
+    async fn open_in(&self, birth: Birth, ns: Uuid) -> Result<Arc<dyn Store>, StoreError> {
+        let path = self.0.path().join("unilink.db");
+        let file = File::open(&path, Options::default()).await?;
+        let store = SqliteStore::open(file, birth, ns, Arc::new(mac)).await?;
+        Ok(Arc::new(store))
+    }
+
+    async fn raw_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for entry in std::fs::read_dir(self.0.path()).expect("home") {
+            bytes.extend(std::fs::read(entry.expect("entry").path()).expect("file"));
+        }
+        bytes
+    }
+}
+
+fn sqlite_home() -> SqliteHome {
+    SqliteHome(tempfile::tempdir().expect("temporary directory"))
+}
+
+contract!(sqlite, crate::sqlite_home());
