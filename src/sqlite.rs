@@ -5,6 +5,7 @@
 //! the next one begins. Statements can be traced, so that the benchmark can replay them.
 
 use serde::{Deserialize, Serialize};
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
     SqlitePoolOptions, SqliteRow, SqliteSynchronous,
@@ -175,8 +176,7 @@ impl File {
             .disable_statement_logging();
         let writer = base.clone().pragma("cache_size", (-CACHE_KIB).to_string());
         let mut conn = SqliteConnection::connect_with(&writer).await?;
-        sqlx::migrate!("migrations/sqlite")
-            .run_direct(None, &mut conn, false)
+        migrate(&mut conn)
             .await
             .map_err(|e| Fault::Corrupt(format!("migrations of {}: {e}", path.display())))?;
         let readers = SqlitePoolOptions::new()
@@ -354,6 +354,18 @@ impl Snapshot<'_> {
             .fetch_all(&mut *self.tx)
             .await?)
     }
+}
+
+/// Runs what is missing. It rarely is, so the first try takes no lock; if it fails, another process
+/// may have created the file at the same moment, and the second try waits for that one.
+async fn migrate(conn: &mut SqliteConnection) -> Result<(), MigrateError> {
+    let migrations = sqlx::migrate!("migrations/sqlite");
+    if migrations.run_direct(None, conn, false).await.is_ok() {
+        return Ok(());
+    }
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    migrations.run_direct(None, &mut *tx, false).await?;
+    Ok(tx.commit().await?)
 }
 
 /// Values as sqlx wants them.
