@@ -11,6 +11,7 @@ pub use rows::{Insert, Select};
 pub use value::{Fault, Val, bind};
 
 use rows::{INSERT_STEPS, rows_sql, steps};
+use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
@@ -92,8 +93,7 @@ impl File {
             .disable_statement_logging();
         let writer = base.clone().pragma("cache_size", (-CACHE_KIB).to_string());
         let mut conn = SqliteConnection::connect_with(&writer).await?;
-        sqlx::migrate!("migrations/sqlite")
-            .run_direct(None, &mut conn, false)
+        migrate(&mut conn)
             .await
             .map_err(|e| Fault::Corrupt(format!("migrations of {}: {e}", path.display())))?;
         let readers = SqlitePoolOptions::new()
@@ -303,4 +303,16 @@ impl Snapshot<'_> {
         }
         Ok(rows)
     }
+}
+
+/// Runs what is missing. It rarely is, so the first try takes no lock; if it fails, another process
+/// may have created the file at the same moment, and the second try waits for that one.
+async fn migrate(conn: &mut SqliteConnection) -> Result<(), MigrateError> {
+    let migrations = sqlx::migrate!("migrations/sqlite");
+    if migrations.run_direct(None, conn, false).await.is_ok() {
+        return Ok(());
+    }
+    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
+    migrations.run_direct(None, &mut *tx, false).await?;
+    Ok(tx.commit().await?)
 }
