@@ -29,7 +29,8 @@ struct Part {
 #[derive(Debug)]
 struct Slot {
     offset: i64,
-    record: Option<Arc<Stored>>,
+    /// Held until it is taken: the position after it is told with its digest.
+    record: Arc<Stored>,
     bytes: usize,
     staged: bool,
     done: bool,
@@ -63,7 +64,7 @@ impl Tracker {
         let bytes = weight(record);
         part.slots.push_back(Slot {
             offset: record.offset,
-            record: Some(Arc::clone(record)),
+            record: Arc::clone(record),
             bytes,
             staged: false,
             done: false,
@@ -117,7 +118,6 @@ impl Tracker {
         let silent = offset <= part.inline_out;
         if let Some(slot) = part.slot(offset) {
             slot.done = true;
-            slot.record = None;
             slot.inline = inline.filter(|_| !silent);
         }
     }
@@ -175,7 +175,7 @@ impl Part {
             return None;
         }
         let last = self.slots.get(self.staged - 1)?;
-        Some((last.offset + 1, digest(last.record.as_deref()?)))
+        Some((last.offset + 1, digest(&last.record)))
     }
 }
 
@@ -238,14 +238,16 @@ mod tests {
             let mut finished = vec![];
             let mut out = vec![];
             let mut next = 0;
+            let mut staged = 0;
             for offset in order {
                 let positions = tracker.stage([(0, offset)].into_iter());
                 finished.push(offset);
-                let lowest = (0..41).find(|o| !finished.contains(o)).unwrap_or(40);
-                if let Some(position) = positions.first() {
-                    prop_assert_eq!(position.offset, lowest);
-                    prop_assert_eq!(&position.digest, &digest(&stored(lowest - 1)));
-                }
+                let before = staged;
+                staged = (0..41).find(|o| !finished.contains(o)).unwrap_or(40);
+                let lowest = staged;
+                let want = (staged > before).then(|| (staged, digest(&stored(staged - 1))));
+                let told = positions.first().map(|p| (p.offset, p.digest.clone()));
+                prop_assert_eq!(told, want, "a position is told whenever it moves");
                 tracker.done(0, offset, Some(inline(offset)));
                 while let Some(prefix) = tracker.take(0, 3) {
                     prop_assert!(prefix.input > next && prefix.input <= lowest);

@@ -198,6 +198,8 @@ pub async fn topics_are_created_once_and_keep_their_partitions<B: Backend>() {
     let asked = bus.topics(std::slice::from_ref(&ask)).await.unwrap();
     assert_eq!(asked[0].bounds, vec![], "asking creates nothing");
     let made = bus.topics(std::slice::from_ref(&spec)).await.unwrap();
+    let all = bus.topics(&[]).await.unwrap();
+    assert!(all.contains(&made[0]), "with none wanted, all are told");
     assert_eq!(
         (&made[0].name, &made[0].bounds),
         (&spec.name, &vec![(0, 0); 2])

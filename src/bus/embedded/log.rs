@@ -144,6 +144,14 @@ pub async fn bounds(file: &File, topic: &str) -> Result<Vec<(i64, i64)>, Fault> 
         .collect()
 }
 
+/// The names of all topics.
+pub async fn names(file: &File) -> Result<Vec<std::sync::Arc<str>>, Fault> {
+    let sql = "SELECT DISTINCT topic FROM log_partitions ORDER BY topic";
+    let rows = file.all(sql, Vec::new()).await?;
+    let name = |row: &SqliteRow| Ok(row.try_get::<String, _>(0)?.into());
+    rows.iter().map(name).collect()
+}
+
 /// The ids of the partitions of `topic`, in order.
 pub async fn logs(file: &File, topic: &str) -> Result<Vec<i64>, Fault> {
     ids(&file.all(LOGS, vec![topic.into()]).await?)

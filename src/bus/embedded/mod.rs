@@ -119,12 +119,15 @@ impl Bus for EmbeddedBus {
 
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
         self.core.catalog.create(wanted).await?;
-        let mut states = Vec::with_capacity(wanted.len());
-        for spec in wanted {
-            states.push(TopicState {
-                name: Arc::clone(&spec.name),
-                bounds: log::bounds(&self.core.file, &spec.name).await?,
-            });
+        let names: Vec<Arc<str>> = if wanted.is_empty() {
+            log::names(&self.core.file).await?
+        } else {
+            wanted.iter().map(|spec| Arc::clone(&spec.name)).collect()
+        };
+        let mut states = Vec::with_capacity(names.len());
+        for name in names {
+            let bounds = log::bounds(&self.core.file, &name).await?;
+            states.push(TopicState { name, bounds });
         }
         Ok(states)
     }
