@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use unilink::model::{
     AccountRow, Changes, ClaimKey, ClaimRow, ClaimStatus, ClaimVerdict, Fact, LinkMethod, Linked,
-    Millis, News, Reason, UserId,
+    Millis, News, Reason, UserId, Why,
 };
 
 const CASES: u64 = 20_000;
@@ -314,9 +314,17 @@ impl Delivery {
         assert!(living.is_disjoint(&gone), "an id is gone and current");
     }
 
+    /// Registers on the topic, and a conflict for every contested claim.
     fn check_registers(&self) {
         let (told, stored) = (&self.published, &self.memory);
         assert_eq!(told.tombstones, stored.tombstones, "tombstones");
+        for row in self.claims() {
+            let open = matches!(row.status, ClaimStatus::Contested(why) if why != Why::Rejected);
+            assert!(
+                !open || told.conflicts.contains(&row.key),
+                "an untold conflict"
+            );
+        }
         for (key, ruled) in &stored.rulings {
             assert_eq!(told.rulings.get(key), Some(ruled), "rulings");
         }

@@ -65,6 +65,8 @@ struct Maker {
     apps: Vec<AppId>,
     rules: Rules,
     people: usize,
+    /// The first time, and how many there are.
+    times: (usize, usize),
     facts: Vec<Fact>,
     /// How much is wrong in this history, by sort.
     wrong_unionid: bool,
@@ -92,6 +94,8 @@ impl History {
         let apps = if many_apps { 72 } else { 2 + dice.below(4) };
         let (apps, rules) = company(&mut dice, apps);
         let people = if many_apps { 1 } else { 1 + dice.below(5) };
+        // Few times make ties; they lie around the moment when apps move.
+        let times = *dice.pick(&[(1, 40), (1, 40), (17, 6)]);
         let mut flag = || contradictory && dice.one_in(2);
         let mut maker = Maker {
             wrong_unionid: flag(),
@@ -103,6 +107,7 @@ impl History {
             apps,
             rules,
             people,
+            times,
             facts: Vec::new(),
         };
         let logins = if many_apps {
@@ -254,7 +259,8 @@ fn company(dice: &mut Dice, apps: usize) -> (Vec<AppId>, Rules) {
 
 impl Maker {
     fn at(&mut self) -> Millis {
-        Millis(1 + i64::try_from(self.dice.below(40)).unwrap())
+        let (from, times) = self.times;
+        Millis(i64::try_from(from + self.dice.below(times)).unwrap())
     }
 
     fn account(&mut self, person: usize) -> Account {

@@ -10,6 +10,7 @@ use unilink::link::{self, Rules};
 use unilink::model::{
     Account, AccountRow, Changes, ClaimKey, ClaimRow, ClaimStatus, ClaimVerdict, Fact, Keys,
     Linked, Millis, NeverPair, News, Outcome, Ruled, Tombstone, UnionKey, UnionRead, UserId, View,
+    Why,
 };
 
 #[derive(Default)]
@@ -197,7 +198,8 @@ pub struct Published {
     pub merges: BTreeMap<UserId, UserId>,
     /// Every user id that was ever told.
     pub told: BTreeSet<UserId>,
-    conflicts: BTreeSet<ClaimKey>,
+    /// The claims of living accounts that were told to be contested.
+    pub conflicts: BTreeSet<ClaimKey>,
     /// The registers topic.
     pub rulings: BTreeMap<ClaimKey, Ruled>,
     pub pairs: BTreeMap<NeverPair, Ruled>,
@@ -229,7 +231,8 @@ impl Published {
                 News::Unmerged { own, .. } => {
                     self.merges.remove(own).expect("a null for no merge");
                 }
-                News::Conflict { claim, .. } => {
+                News::Conflict { claim, why, .. } => {
+                    assert_ne!(*why, Why::Rejected, "a decided claim is no conflict");
                     let fresh = self.conflicts.insert(claim.key.clone());
                     assert!(fresh, "a conflict told twice");
                 }

@@ -29,6 +29,8 @@ fn the_latest_reason_shows_until_there_is_a_claim() {
     ]);
     let shown = |world: &World| world.linked("wx0:a").row.reason.map(|r| r.1);
     assert_eq!(shown(&world), Some(Reason::DecryptFailed));
+    world.take(&[because("wx0:a", 25, Reason::NoSessionKey)]);
+    assert_eq!(shown(&world), Some(Reason::NoSessionKey));
     world.take(&[seen("wx0:a", 15, &["u"])]);
     assert_eq!(shown(&world), None);
     let changes = world.take(&[because("wx0:a", 30, Reason::NoSessionKey)]);

@@ -115,6 +115,18 @@ fn of_equal_claims_the_smaller_account_wins() {
 }
 
 #[test]
+fn of_equal_claims_the_account_decides_before_the_unionid() {
+    let mut world = World::new();
+    world.take(&[
+        seen("wx1:m", 10, &["old/v", "u"]),
+        seen("wx0:a", 20, &["u"]),
+        seen("wx0:b", 20, &["old/v"]),
+    ]);
+    assert_eq!(world.why("wx0:a", "u"), None);
+    assert_eq!(world.why("wx0:b", "old/v"), Some(Why::SameApp));
+}
+
+#[test]
 fn an_accepted_claim_goes_before_all_others() {
     let mut world = World::new();
     world.each(&[
