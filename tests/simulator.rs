@@ -31,8 +31,6 @@ impl Wechat {
     }
 
     async fn of(world: World, settings: Settings) -> Self {
-        // Several tests may come first at once.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let now = Arc::new(AtomicI64::new(1_700_000_000_000));
         let hand = Arc::clone(&now);
         let clock = Arc::new(move || Millis(hand.load(Ordering::SeqCst)));

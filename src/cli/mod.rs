@@ -93,9 +93,6 @@ fn start(cli: Cli) -> Result<(), Failure> {
     let filter = std::env::var(telemetry::LOG_VARIABLE).ok();
     telemetry::start_logs(cli.common.log_format, filter.as_deref().or(quiet))
         .map_err(|e| Failure::Usage(e.to_string()))?;
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .ok();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

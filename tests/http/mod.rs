@@ -56,12 +56,6 @@ impl Server {
 }
 
 pub fn client() -> reqwest::Client {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
-    });
     reqwest::Client::builder()
         .no_proxy()
         .build()
