@@ -19,6 +19,9 @@ use tokio::sync::{Mutex, MutexGuard, Notify};
 
 /// Other processes (`tail`, a second command) may hold the write lock for a moment.
 const BUSY: Duration = Duration::from_secs(20);
+/// The switch to WAL takes milliseconds: this is a second.
+const CREATE_TRIES: u32 = 50;
+const CREATE_PAUSE: Duration = Duration::from_millis(20);
 /// Page cache of the writer, in KiB; the readers' is a quarter of it.
 const CACHE_KIB: i64 = 48 * 1024;
 /// Pages of WAL before a checkpoint: long enough that hot pages are written back once, not often.
@@ -175,12 +178,14 @@ impl File {
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
             .disable_statement_logging();
         let writer = base.clone().pragma("cache_size", (-CACHE_KIB).to_string());
-        let mut conn = SqliteConnection::connect_with(&writer).await?;
+        let mut conn = connect(&writer).await?;
         migrate(&mut conn)
             .await
             .map_err(|e| Fault::Corrupt(format!("migrations of {}: {e}", path.display())))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
+            // A file does not hang up.
+            .test_before_acquire(false)
             .connect_lazy_with(
                 base.pragma("cache_size", (-CACHE_KIB / 4).to_string())
                     .pragma("query_only", "1"),
@@ -356,6 +361,20 @@ impl Snapshot<'_> {
     }
 }
 
+/// Two processes that create the file at the same moment are in each other's way when they switch it
+/// to WAL, and SQLite does not wait there.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqliteConnection, sqlx::Error> {
+    for _ in 0..CREATE_TRIES {
+        match SqliteConnection::connect_with(options).await {
+            Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("5") => {
+                tokio::time::sleep(CREATE_PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+    SqliteConnection::connect_with(options).await
+}
+
 /// Runs what is missing. It rarely is, so the first try takes no lock; if it fails, another process
 /// may have created the file at the same moment, and the second try waits for that one.
 async fn migrate(conn: &mut SqliteConnection) -> Result<(), MigrateError> {
@@ -387,8 +406,10 @@ pub fn bind(args: Vec<Val>) -> SqliteArguments {
 }
 
 /// The texts of multi-row inserts, made once each: sqlx caches prepared statements by text.
-static INSERTS: LazyLock<StdMutex<HashMap<(&'static str, &'static str, usize), Arc<str>>>> =
-    LazyLock::new(StdMutex::default);
+static INSERTS: LazyLock<StdMutex<InsertTexts>> = LazyLock::new(StdMutex::default);
+
+/// By head, tail and number of rows.
+type InsertTexts = HashMap<(&'static str, &'static str, usize), Arc<str>>;
 
 fn insert_sql(what: &Insert, rows: usize) -> Arc<str> {
     let mut known = INSERTS

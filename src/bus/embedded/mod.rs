@@ -113,8 +113,10 @@ impl Bus for EmbeddedBus {
             to: range.to,
             records: limit.max(1),
             bytes: READ_BYTES,
+            typical: log::TYPICAL_BYTES,
         };
-        Ok(log::read(&self.core.file, part, stretch).await?)
+        let mut snapshot = self.core.file.snapshot().await?;
+        Ok(log::read(&mut snapshot, part, stretch).await?)
     }
 
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
