@@ -4,14 +4,15 @@
 //! Durable: WAL with `synchronous=FULL`. A transaction whose future is dropped is rolled back before
 //! the next one begins. Statements can be traced, so that the benchmark can replay them.
 
+mod connect;
 mod rows;
 mod value;
 
 pub use rows::{Insert, Select};
 pub use value::{Fault, Val, bind};
 
+use connect::{connect, migrate};
 use rows::{INSERT_STEPS, rows_sql, steps};
-use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
@@ -92,12 +93,14 @@ impl File {
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
             .disable_statement_logging();
         let writer = base.clone().pragma("cache_size", (-CACHE_KIB).to_string());
-        let mut conn = SqliteConnection::connect_with(&writer).await?;
+        let mut conn = connect(&writer).await?;
         migrate(&mut conn)
             .await
             .map_err(|e| Fault::Corrupt(format!("migrations of {}: {e}", path.display())))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
+            // A file does not hang up.
+            .test_before_acquire(false)
             // A ping per snapshot would tell nothing: the file does not hang up.
             .test_before_acquire(false)
             .connect_lazy_with(
@@ -303,16 +306,4 @@ impl Snapshot<'_> {
         }
         Ok(rows)
     }
-}
-
-/// Runs what is missing. It rarely is, so the first try takes no lock; if it fails, another process
-/// may have created the file at the same moment, and the second try waits for that one.
-async fn migrate(conn: &mut SqliteConnection) -> Result<(), MigrateError> {
-    let migrations = sqlx::migrate!("migrations/sqlite");
-    if migrations.run_direct(None, conn, false).await.is_ok() {
-        return Ok(());
-    }
-    let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
-    migrations.run_direct(None, &mut *tx, false).await?;
-    Ok(tx.commit().await?)
 }

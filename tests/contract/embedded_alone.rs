@@ -280,6 +280,44 @@ async fn many_may_create_the_file_at_once() {
 }
 
 #[tokio::test]
+async fn one_call_serves_all_partitions_alike() {
+    let backend = Embedded::fresh().await;
+    let bus = backend.bus().await;
+    for (partition, count) in [(0, 300), (1, 300), (2, 10), (3, 300)] {
+        let mut some = one("in", "k", Some("v"));
+        some.partition = Some(partition);
+        bus.publish(vec![some; count]).await.unwrap();
+    }
+    let (member, _) = join(&*bus).await;
+    let Next::Records(_, some) = member.next(WAIT, 100).await.unwrap() else {
+        panic!("no records");
+    };
+    let count = |p| some.iter().filter(|r| r.partition == p).count();
+    assert_eq!((some.len(), count(2)), (100, 10));
+    assert!([0, 1, 3].iter().all(|p| (25..=35).contains(&count(*p))));
+}
+
+/// Looking every 20 ms alone would take 20 ms each time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_this_process_publishes_wakes_without_looking() {
+    let backend = Embedded::fresh().await;
+    let bus = backend.bus().await;
+    let (member, _) = join(&*bus).await;
+    let mut times = vec![];
+    for _ in 0..21 {
+        let waiting = Arc::clone(&member);
+        let waiting = tokio::spawn(async move { waiting.next(WAIT, 9).await.unwrap() });
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let begun = Instant::now();
+        bus.publish(vec![one("in", "k", None)]).await.unwrap();
+        assert!(matches!(waiting.await.unwrap(), Next::Records(..)));
+        times.push(begun.elapsed());
+    }
+    times.sort();
+    assert!(times[10] < Duration::from_millis(12), "{times:?}");
+}
+
+#[tokio::test]
 async fn a_record_larger_than_the_limit_is_refused() {
     let backend = Embedded::fresh().await;
     let bus = backend.bus().await;

@@ -79,7 +79,7 @@ impl EmbeddedBus {
     }
 
     /// Resets the group as Kafka's tool does: every partition's committed input becomes `to`, within
-    /// what the log holds, and what the group remembers of the relay is cleared.
+    /// what the log holds. The relay's position, which a group of its own keeps, stays.
     ///
     /// # Errors
     /// `Refused` while a worker runs.
@@ -113,8 +113,10 @@ impl Bus for EmbeddedBus {
             to: range.to,
             records: limit.max(1),
             bytes: READ_BYTES,
+            typical: log::TYPICAL_BYTES,
         };
-        Ok(log::read(&self.core.file, part, stretch).await?)
+        let mut snapshot = self.core.file.snapshot().await?;
+        Ok(log::read(&mut snapshot, part, stretch).await?)
     }
 
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
