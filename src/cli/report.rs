@@ -260,7 +260,7 @@ async fn dead_letters(parts: &Parts) -> Result<HashMap<String, String>, Failure>
                     .and_then(|v| LoginWire::parse(v).ok());
                 let place = format!("{}/{}", grave.partition, grave.offset);
                 let reason = grave.reason.map_or("unknown", |r| r.word());
-                dead.insert(login.map_or(place, |l| l.id.clone()), reason.to_owned());
+                dead.insert(login.map_or(place, |l| l.id), reason.to_owned());
             }
         }
     }

@@ -4,17 +4,16 @@
 //! exchange's and the account's stored session keys; the claim already known. Cheap rungs that can
 //! contradict what is known are climbed as well, so that a contradiction shows.
 
-use super::decrypt::{self, DecryptFault};
+use super::climb::Climb;
 use super::exchange::{Exchange, Exchanged};
 use super::ports::{HeldKeys, Memory, MemoryFault};
 use super::wechat::Session;
 use crate::clock::Clock;
 use crate::model::{
-    Account, App, AppKind, Apps, DeadReason, EncryptedData, Evidence, Login, Method, Millis,
-    NewClaim, OpenId, Reason, SealedKey, Secret, Sighting, UnionId, UnionKey,
+    App, AppKind, Apps, DeadReason, EncryptedData, Evidence, Login, Method, Millis, OpenId, Reason,
+    Secret, Sighting,
 };
 use crate::seal::Keys;
-use crate::telemetry;
 use rand::RngExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,15 +59,6 @@ pub struct Ladder {
     budget: Duration,
 }
 
-/// What the rungs found so far.
-struct Climb<'a> {
-    login: &'a Login,
-    account: Account,
-    claims: Vec<NewClaim>,
-    reason: Option<Reason>,
-    session_key: Option<SealedKey>,
-}
-
 impl Ladder {
     /// Composes the ladder; `budget` is how long an event may wait inline.
     #[must_use]
@@ -106,26 +96,20 @@ impl Ladder {
         if data.is_some() && session_key.is_none() && !snapshot {
             return None;
         }
-        let mut climb = Climb::new(login, openid.clone());
+        let mut climb = self.climb(login, openid.clone());
         if *snapshot {
             // Openid and unionid are virtual and shared: no evidence (`docs/wechat.md` §5).
             climb.reason = Some(Reason::SnapshotUser);
-            return Some(climb.end());
+            return Some(end(climb));
         }
-        self.provided(&mut climb, unionid.as_ref());
+        climb.provided(unionid.as_ref());
         if let (Some(data), Some(key)) = (data, session_key) {
-            self.decrypted(
-                &mut climb,
-                data,
-                key,
-                Method::DecryptedEventKey,
-                login.occurred_at,
-            );
+            climb.decrypted(data, key, Method::DecryptedEventKey, login.occurred_at);
         }
         if let (Some(key), true) = (session_key, climb.claims.is_empty()) {
-            climb.session_key = self.keep(&climb.account, key, login.occurred_at, false);
+            climb.keep(key, login.occurred_at, false);
         }
-        Some(climb.end())
+        Some(end(climb))
     }
 
     /// Resolves the rest; waits at most for the inline budget unless `since` tells that the event
@@ -153,14 +137,18 @@ impl Ladder {
                 data,
                 ..
             } => {
-                let mut climb = Climb::new(login, openid.clone());
-                self.provided(&mut climb, unionid.as_ref());
+                let mut climb = self.climb(login, openid.clone());
+                climb.provided(unionid.as_ref());
                 let Some(data) = data else {
-                    return Ok(climb.end());
+                    return Ok(end(climb));
                 };
                 self.by_held_key(climb, data, since).await
             }
         }
+    }
+
+    fn climb<'a>(&'a self, login: &'a Login, openid: OpenId) -> Climb<'a> {
+        Climb::new(login, openid, &self.apps, &self.keys)
     }
 
     async fn by_code(
@@ -238,24 +226,24 @@ impl Ladder {
         data: Option<&EncryptedData>,
         at: Millis,
     ) -> Resolved {
-        let mut climb = Climb::new(login, session.openid);
+        let mut climb = self.climb(login, session.openid);
         match session.unionid {
-            Some(Ok(unionid)) => self.claim(&mut climb, unionid, Method::Code2Session, at),
+            Some(Ok(unionid)) => climb.claim(unionid, Method::Code2Session, at),
             Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
             None => {}
         }
         if let Some(key) = session.session_key {
             if let Some(data) = data {
-                self.decrypted(&mut climb, data, &key, Method::Decrypted, at);
+                climb.decrypted(data, &key, Method::Decrypted, at);
             }
             if climb.claims.is_empty() {
-                climb.session_key = self.keep(&climb.account, &key, at, true);
+                climb.keep(&key, at, true);
             }
         } else if data.is_some() {
             climb.note(Reason::NoSessionKey);
         }
-        self.note_unbound(&mut climb, at);
-        climb.end()
+        climb.note_unbound(at);
+        end(climb)
     }
 
     async fn by_held_key(
@@ -267,9 +255,8 @@ impl Ladder {
         let now = (self.clock)();
         let held: HeldKeys = self.memory.held(climb.account.clone()).await?;
         let before = climb.claims.len();
-        let id = climb.account.key();
         for sealed in &held.keys {
-            let Some(key) = self.unseal_key(&id, sealed) else {
+            let Some(key) = climb.unseal(sealed) else {
                 continue;
             };
             let method = if sealed.exchanged {
@@ -278,7 +265,7 @@ impl Ladder {
                 Method::DecryptedEventKey
             };
             let at = climb.login.occurred_at;
-            if self.decrypted(&mut climb, data, &key, method, at) {
+            if climb.decrypted(data, &key, method, at) {
                 break;
             }
         }
@@ -303,152 +290,12 @@ impl Ladder {
                 expires_at,
             })));
         }
-        Ok(climb.end())
-    }
-
-    fn provided(&self, climb: &mut Climb<'_>, unionid: Option<&Result<UnionId, ()>>) {
-        match unionid {
-            Some(Ok(unionid)) => {
-                let at = climb.login.occurred_at;
-                self.claim(climb, unionid.clone(), Method::Provided, at);
-            }
-            Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
-            None => {}
-        }
-        self.note_unbound(climb, climb.login.occurred_at);
-    }
-
-    /// Adds a claim under the platform of the binding at `at`, the time the answer was true.
-    fn claim(&self, climb: &mut Climb<'_>, unionid: UnionId, method: Method, at: Millis) {
-        if unionid.as_str() == climb.account.openid.as_str() {
-            climb.note(Reason::PlaceholderUnionid);
-            return;
-        }
-        let Some(platform) = self.apps.platform_at(&climb.login.app, at) else {
-            climb.note(Reason::AppNotBound);
-            return;
-        };
-        climb.claims.push(NewClaim {
-            union: UnionKey {
-                platform: platform.clone(),
-                unionid,
-            },
-            at: climb.login.occurred_at,
-            method,
-        });
-    }
-
-    /// Whether the data decrypted to this account's data, with or without a unionid in it.
-    fn decrypted(
-        &self,
-        climb: &mut Climb<'_>,
-        data: &EncryptedData,
-        key: &Secret,
-        method: Method,
-        at: Millis,
-    ) -> bool {
-        match decrypt::decrypt(&climb.login.app, &climb.account.openid, key, data) {
-            Ok(opened) => {
-                match opened.unionid {
-                    Some(Ok(unionid)) => self.claim(climb, unionid, method, at),
-                    Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
-                    None => climb.note(Reason::DecryptedWithoutUnionid),
-                }
-                true
-            }
-            Err(fault) => {
-                count_fault(climb.login, fault);
-                climb.note(Reason::DecryptFailed);
-                false
-            }
-        }
-    }
-
-    fn note_unbound(&self, climb: &mut Climb<'_>, at: Millis) {
-        if self.apps.platform_at(&climb.login.app, at).is_none() {
-            climb.note(Reason::AppNotBound);
-        }
-    }
-
-    /// A key to hold for later; one that cannot be sealed is not held.
-    fn keep(
-        &self,
-        account: &Account,
-        key: &Secret,
-        at: Millis,
-        exchanged: bool,
-    ) -> Option<SealedKey> {
-        let id = account.key();
-        let sealed = self
-            .keys
-            .ring
-            .seal("session_key", id.as_bytes(), key.expose().as_bytes())
-            .ok()?;
-        Some(SealedKey {
-            at,
-            sealed,
-            exchanged,
-        })
-    }
-
-    fn unseal_key(&self, id: &str, sealed: &SealedKey) -> Option<Secret> {
-        let opened = self
-            .keys
-            .ring
-            .open("session_key", id.as_bytes(), &sealed.sealed)
-            .ok()?;
-        String::from_utf8(opened.to_vec()).ok().map(Secret::new)
+        Ok(end(climb))
     }
 }
 
-impl<'a> Climb<'a> {
-    fn new(login: &'a Login, openid: OpenId) -> Self {
-        Self {
-            login,
-            account: Account {
-                app: login.app.clone(),
-                openid,
-            },
-            claims: Vec::new(),
-            reason: None,
-            session_key: None,
-        }
-    }
-
-    /// Notes a reason; the one that says most (the largest) stays.
-    fn note(&mut self, reason: Reason) {
-        self.reason = self.reason.max(Some(reason));
-    }
-
-    fn sighting(self) -> Sighting {
-        let reason = match (self.claims.is_empty(), self.reason) {
-            (false, _) => None,
-            (true, reason) => Some(reason.unwrap_or(Reason::NoUnionid)),
-        };
-        Sighting {
-            account: self.account,
-            at: self.login.occurred_at,
-            cause: self.login.id.clone(),
-            external_id: self.login.external_id.clone(),
-            reason,
-            claims: self.claims,
-            session_key: self.session_key,
-        }
-    }
-
-    fn end(self) -> Resolved {
-        Resolved::Facts(Box::new(self.sighting()))
-    }
-}
-
-/// The cause stays on the operator's side; callers see one word for all of them.
-fn count_fault(login: &Login, fault: DecryptFault) {
-    let labels = [
-        ("app", login.app.to_string()),
-        ("cause", fault.word().to_owned()),
-    ];
-    metrics::counter!(telemetry::DECRYPT_FAULTS, &labels).increment(1);
-    tracing::debug!(app = %login.app, event = %login.id, cause = fault.word(), "not decrypted");
+fn end(climb: Climb<'_>) -> Resolved {
+    Resolved::Facts(Box::new(climb.sighting()))
 }
 
 /// Exponential, capped, with jitter over the upper half, so that what failed together does not

@@ -159,17 +159,16 @@ fn hmac(key: &[u8], parts: &[&[u8]]) -> KeyBytes {
 }
 
 #[cfg(test)]
-impl Pair {
-    /// §7.1.3 `DeriveKeyPair`, so that a sealing can be repeated. Never outside tests.
-    pub(super) fn derive(ikm: &[u8]) -> Self {
-        let prk = extract(b"", KEM, b"dkp_prk", ikm);
-        Self::new(&expand(&prk, KEM, b"sk", b"", 32)).expect("a scalar")
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Pair {
+        /// §7.1.3 `DeriveKeyPair`, so that a sealing can be repeated. Never outside tests.
+        pub(in crate::seal) fn derive(ikm: &[u8]) -> Self {
+            let prk = extract(b"", KEM, b"dkp_prk", ikm);
+            Self::new(&expand(&prk, KEM, b"sk", b"", 32)).expect("a scalar")
+        }
+    }
 
     fn hex(text: &str) -> Vec<u8> {
         let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).expect("hex");

@@ -117,6 +117,8 @@ impl Decoder {
     }
 }
 
+/// Takes the error as `map_err` hands it over.
+#[allow(clippy::needless_pass_by_value)]
 fn field(error: FieldError) -> Faulty {
     (error.dead_reason(), error.to_string())
 }

@@ -14,12 +14,16 @@ const QUEUE: usize = 4_096;
 const ROUND: usize = 512;
 
 type Answer<T> = oneshot::Sender<Result<T, MemoryFault>>;
+/// A question with where its answer goes.
+type Asked<Q, A> = (Q, Answer<A>);
+/// What was found under each mark.
+type Findings = Vec<Option<Found>>;
 
 /// A store seen as a memory. The tasks behind it end when it is dropped.
 pub struct StoreMemory {
-    recalls: mpsc::Sender<(Vec<Mark>, Answer<Vec<Option<Found>>>)>,
-    notes: mpsc::Sender<(Note, Answer<()>)>,
-    helds: mpsc::Sender<(Account, Answer<HeldKeys>)>,
+    recalls: mpsc::Sender<Asked<Vec<Mark>, Findings>>,
+    notes: mpsc::Sender<Asked<Note, ()>>,
+    helds: mpsc::Sender<Asked<Account, HeldKeys>>,
 }
 
 impl StoreMemory {
@@ -88,10 +92,7 @@ fn deal<A>(answers: Vec<Answer<A>>, result: Result<Vec<A>, StoreError>) {
     }
 }
 
-async fn recall_loop(
-    store: Arc<dyn Store>,
-    mut queue: mpsc::Receiver<(Vec<Mark>, Answer<Vec<Option<Found>>>)>,
-) {
+async fn recall_loop(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Asked<Vec<Mark>, Findings>>) {
     while let Some(asked) = round(&mut queue).await {
         let (questions, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
         let codes: Vec<CodeKey> = questions.iter().flatten().map(|m| CodeKey(m.0)).collect();
@@ -111,7 +112,7 @@ async fn recall_loop(
     }
 }
 
-async fn note_loop(store: Arc<dyn Store>, mut queue: mpsc::Receiver<(Note, Answer<()>)>) {
+async fn note_loop(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Asked<Note, ()>>) {
     while let Some(asked) = round(&mut queue).await {
         let (notes, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
         let spent: Vec<Spent> = notes
@@ -128,7 +129,7 @@ async fn note_loop(store: Arc<dyn Store>, mut queue: mpsc::Receiver<(Note, Answe
     }
 }
 
-async fn held_loop(store: Arc<dyn Store>, mut queue: mpsc::Receiver<(Account, Answer<HeldKeys>)>) {
+async fn held_loop(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Asked<Account, HeldKeys>>) {
     while let Some(asked) = round(&mut queue).await {
         let (accounts, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
         let held = store.held(&accounts).await.map(|rows| {

@@ -47,7 +47,7 @@ impl Conn {
     }
 
     /// The response that the handler returns next answers this code.
-    pub(super) fn expect(&self, key: CodeKey, body: usize) {
+    pub(super) fn announce(&self, key: CodeKey, body: usize) {
         *lock(&self.0.expected) = Some(Expected { key, missing: body });
     }
 

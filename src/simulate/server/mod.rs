@@ -144,7 +144,7 @@ async fn respond(shared: &Shared, conn: &Conn, reply: Reply) -> Response {
             body,
         } => {
             if let Some(key) = reply.delivers {
-                conn.expect(key, body.len());
+                conn.announce(key, body.len());
             }
             let mut response = Response::new(Body::from(body));
             *response.status_mut() =
