@@ -163,6 +163,10 @@ impl Relay {
     async fn prune(&mut self) -> Result<(), RelayError> {
         for (partition, part) in self.parts.iter_mut().filter(|(_, p)| p.unpruned) {
             let relay = part.progress.relay;
+            let head = self.store.outbox_head(*partition).await?;
+            #[allow(clippy::cast_precision_loss)] // far below 2^52
+            let lag = head.saturating_sub(relay.seq) as f64;
+            metrics::gauge!(telemetry::OUTBOX_LAG, "partition" => partition.to_string()).set(lag);
             self.store
                 .relayed(*partition, relay.seq, relay.inline + 1)
                 .await?;

@@ -5,7 +5,7 @@
 //! broken answer or a kill. WeChat's "code been used" is final only at a second look, later than a
 //! request can last, since another worker may be about to note the answer (`docs/wechat.md` §3.1).
 
-use super::codes::Action;
+use super::codes::{Action, Api};
 use super::flights::Flights;
 use super::gate::Gates;
 use super::ports::{Found, Mark, Memory, MemoryFault, Note};
@@ -16,7 +16,7 @@ use crate::seal::Keys;
 use crate::telemetry;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 /// Life of a login code (`docs/wechat.md` §3.1).
@@ -146,7 +146,9 @@ impl Exchange {
         if sent.is_none() {
             self.note(marks.sent, None, now, Vec::new()).await?;
         }
+        let begun = Instant::now();
         let answer = self.client.code2session(&app.id, secret, code).await;
+        count(app, begun, &answer);
         self.take(app, &marks, answer, sent.is_some()).await
     }
 
@@ -301,6 +303,18 @@ impl Exchange {
             refused: mark("code refused"),
         }
     }
+}
+
+fn count(app: &App, begun: Instant, answer: &Result<Session, CallError>) {
+    let api = Api::Code2Session.word();
+    let outcome = answer
+        .as_ref()
+        .map_or_else(|fault| fault.kind.word(), |_| "ok");
+    let app = app.id.to_string();
+    metrics::histogram!(telemetry::WECHAT_SECONDS, "api" => api)
+        .record(begun.elapsed().as_secs_f64());
+    metrics::counter!(telemetry::WECHAT_CALLS, "app" => app, "api" => api, "outcome" => outcome)
+        .increment(1);
 }
 
 fn expired(sent: bool) -> Exchanged {
