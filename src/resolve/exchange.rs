@@ -8,10 +8,11 @@
 use super::codes::{Action, Api};
 use super::flights::Flights;
 use super::gate::Gates;
+use super::notes::{read_session, write_session};
 use super::ports::{Found, Mark, Memory, MemoryFault, Note};
-use super::wechat::{CallError, CallFailure, Client, Session};
+use super::wechat::{CallError, Client, Session};
 use crate::clock::Clock;
-use crate::model::{Account, App, DeadReason, Millis, OpenId, Secret, UnionId};
+use crate::model::{Account, App, DeadReason, Millis, Secret};
 use crate::seal::Keys;
 use crate::telemetry;
 use serde::{Deserialize, Serialize};
@@ -62,15 +63,6 @@ enum Refusal {
     Blocked,
     /// WeChat refuses the request itself.
     Malformed,
-}
-
-/// A session as it is noted.
-#[derive(Serialize, Deserialize)]
-struct Noted {
-    openid: String,
-    unionid: Option<String>,
-    placeholder: bool,
-    session_key: Option<Zeroizing<String>>,
 }
 
 struct Marks {
@@ -173,17 +165,17 @@ impl Exchange {
                     app: app.id.clone(),
                     openid: session.openid.clone(),
                 };
-                let noted = write_answer(&session);
+                let noted = write_session(&session);
                 let sealed = self.seal(&marks.answer, &noted)?;
                 self.note(marks.answer, Some(account), now, sealed).await?;
                 return Ok(Exchanged::Session(session, now));
             }
             Err(fault) => fault,
         };
-        let refusal = match fault.kind {
-            CallFailure::Api(Action::CodeDead) => Refusal::Used { lost: sent_before },
-            CallFailure::Api(Action::UserBlocked) => Refusal::Blocked,
-            CallFailure::Api(Action::BadInput) => Refusal::Malformed,
+        let refusal = match fault.action() {
+            Action::CodeDead => Refusal::Used { lost: sent_before },
+            Action::UserBlocked => Refusal::Blocked,
+            Action::BadInput => Refusal::Malformed,
             _ => return Ok(self.later(app, &fault, now)),
         };
         self.gates.accepted(&app.id);
@@ -195,25 +187,23 @@ impl Exchange {
 
     /// Everything that may pass by itself or by an operator's hand.
     fn later(&self, app: &App, fault: &CallError, now: Millis) -> Exchanged {
-        match fault.kind {
-            CallFailure::Api(Action::MinuteLimit) => {
+        match fault.action() {
+            Action::MinuteLimit => {
                 let next = Millis((now.0.div_euclid(MINUTE_MS) + 1) * MINUTE_MS + NOTE_LAG_MS);
                 self.gates.park(&app.id, next);
                 Exchanged::Later(Some(next))
             }
-            CallFailure::Api(Action::DailyQuota) => {
+            Action::DailyQuota => {
                 let day = (now.0 + BEIJING_MS).div_euclid(DAY_MS) + 1;
                 let next = Millis(day * DAY_MS - BEIJING_MS);
                 tracing::error!(app = %app.id, until = %next, "daily quota spent; app parked");
                 self.gates.park(&app.id, next);
                 Exchanged::Later(Some(next))
             }
-            CallFailure::Api(
-                Action::Configuration
-                | Action::AppTokenBad
-                | Action::Component
-                | Action::Reauthorise,
-            ) => {
+            Action::Configuration
+            | Action::AppTokenBad
+            | Action::Component
+            | Action::Reauthorise => {
                 let (until, news) = self.gates.refuse(&app.id, now);
                 if news {
                     tracing::error!(app = %app.id, errcode = fault.errcode, rid = fault.rid,
@@ -328,31 +318,4 @@ fn expired(sent: bool) -> Exchanged {
 fn lost() -> Exchanged {
     let detail = "the code was sent, the answer was lost, and WeChat does not repeat it";
     Exchanged::Dead(DeadReason::CodeLost, detail)
-}
-
-fn write_answer(session: &Session) -> Zeroizing<Vec<u8>> {
-    let unionid = session.unionid.as_ref();
-    let noted = Noted {
-        openid: session.openid.as_str().to_owned(),
-        unionid: unionid.and_then(|u| u.as_ref().ok().map(|u| u.as_str().to_owned())),
-        placeholder: matches!(unionid, Some(Err(()))),
-        session_key: session
-            .session_key
-            .as_ref()
-            .map(|k| Zeroizing::new(k.expose().to_owned())),
-    };
-    Zeroizing::new(postcard::to_stdvec(&noted).unwrap_or_default())
-}
-
-fn read_session(bytes: &[u8]) -> Option<Session> {
-    let noted: Noted = postcard::from_bytes(bytes).ok()?;
-    let unionid = match noted.unionid {
-        Some(text) => Some(Ok(UnionId::parse(&text).ok()?)),
-        None => noted.placeholder.then_some(Err(())),
-    };
-    Some(Session {
-        openid: OpenId::parse(&noted.openid).ok()?,
-        unionid,
-        session_key: noted.session_key.map(|k| Secret::new(k.to_string())),
-    })
 }

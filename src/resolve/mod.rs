@@ -13,5 +13,6 @@ pub mod failure;
 mod flights;
 pub mod gate;
 pub mod ladder;
+mod notes;
 pub mod ports;
 pub mod wechat;
