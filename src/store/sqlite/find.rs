@@ -18,12 +18,12 @@ use uuid::Uuid;
 /// reaches at least one more.
 const ROUNDS: usize = 64;
 
-const BY_ANCHOR: Select = Select {
+pub(super) const BY_ANCHOR: Select = Select {
     head: "SELECT id FROM accounts WHERE anchor IN (",
     columns: 1,
     tail: ")",
 };
-const BY_ID: Select = Select {
+pub(super) const BY_ID: Select = Select {
     head: concat!(
         "SELECT ",
         account_columns!(),
@@ -41,20 +41,20 @@ const CLAIMS: Select = Select {
     columns: 1,
     tail: ") ORDER BY c.account, c.platform, c.unionid",
 };
-const LINKED_UNIONIDS: Select = Select {
+pub(super) const LINKED_UNIONIDS: Select = Select {
     head: "SELECT DISTINCT platform, unionid FROM claims WHERE why IS NULL AND account IN (",
     columns: 1,
     tail: ")",
 };
 /// An active claim's unionid is claimed by few: one that many claim activates nothing.
-const LINKED_ACCOUNTS: Select = Select {
+pub(super) const LINKED_ACCOUNTS: Select = Select {
     head: "WITH k(platform, unionid) AS (VALUES",
     columns: 2,
     tail: ") SELECT c.account FROM k CROSS JOIN claims c ON c.unionid = k.unionid \
            AND c.platform = k.platform AND c.verdict < 2 AND c.why IS NULL",
 };
 /// The account of an own id: of a first life by its anchor, else noted. NULL: gone.
-const BY_OWN: &str = "SELECT id FROM accounts WHERE anchor = ?1 AND generation = 0 \
+pub(super) const BY_OWN: &str = "SELECT id FROM accounts WHERE anchor = ?1 AND generation = 0 \
      UNION ALL SELECT account FROM own_ids WHERE own = ?1";
 
 impl SqliteStore {

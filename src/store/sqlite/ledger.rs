@@ -8,7 +8,7 @@ use crate::sqlite::{Insert, Select, Tx, Val};
 use crate::store::{CodeKey, Held, Spent, StoreError};
 use rustc_hash::FxHashMap;
 
-const READ: Select = Select {
+pub(super) const READ: Select = Select {
     head: "SELECT code, account, at, answer FROM ledger WHERE code IN (",
     columns: 1,
     tail: ")",
@@ -18,18 +18,18 @@ const WRITE: Insert = Insert {
     columns: 5,
     tail: "ON CONFLICT (code) DO NOTHING",
 };
-const ERASED: Select = Select {
+pub(super) const ERASED: Select = Select {
     head: "SELECT mac, erased_at FROM tombstones WHERE mac IN (",
     columns: 1,
     tail: ")",
 };
-const RESOLVED: Select = Select {
+pub(super) const RESOLVED: Select = Select {
     head: "SELECT a.anchor, EXISTS (SELECT 1 FROM claims c WHERE c.account = a.id \
            AND c.why IS NULL) FROM accounts a WHERE a.anchor IN (",
     columns: 1,
     tail: ")",
 };
-const KEYS: Select = Select {
+pub(super) const KEYS: Select = Select {
     head: "WITH k(anchor) AS (VALUES",
     columns: 1,
     tail: ") SELECT a.anchor, s.at, s.sealed, s.exchanged FROM k CROSS JOIN accounts a \

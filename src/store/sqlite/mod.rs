@@ -12,6 +12,8 @@ mod erase;
 mod find;
 mod ledger;
 mod outbox;
+#[cfg(test)]
+mod plans;
 mod prune;
 mod registers;
 mod rows;

@@ -71,7 +71,7 @@ pub(super) struct Loaded {
     pairs: bool,
 }
 
-const ACCOUNTS: Select = Select {
+pub(super) const ACCOUNTS: Select = Select {
     head: concat!(
         "SELECT ",
         account_columns!(),
@@ -80,7 +80,7 @@ const ACCOUNTS: Select = Select {
     columns: 1,
     tail: ")",
 };
-const CLAIMS: Select = Select {
+pub(super) const CLAIMS: Select = Select {
     head: concat!(
         "SELECT ",
         claim_columns!(),
@@ -90,7 +90,7 @@ const CLAIMS: Select = Select {
     tail: ")",
 };
 /// Accepted claims first, one more than the limit. [`UNIONID_LIMIT`] + 1 stands in the text.
-const UNIONIDS: Select = Select {
+pub(super) const UNIONIDS: Select = Select {
     head: "WITH k(platform, unionid) AS (VALUES",
     columns: 2,
     tail: concat!(
@@ -103,7 +103,7 @@ const UNIONIDS: Select = Select {
     ),
 };
 /// Rejected ones are there by operators' hands: few.
-const REJECTED: Select = Select {
+pub(super) const REJECTED: Select = Select {
     head: "WITH k(platform, unionid) AS (VALUES",
     columns: 2,
     tail: concat!(
@@ -113,12 +113,12 @@ const REJECTED: Select = Select {
          AND c.verdict = 2 CROSS JOIN accounts a ON a.id = c.account"
     ),
 };
-const TOMBSTONES: Select = Select {
+pub(super) const TOMBSTONES: Select = Select {
     head: "SELECT mac, erased_at, revision, own_ids FROM tombstones WHERE mac IN (",
     columns: 1,
     tail: ")",
 };
-const FINISHED: Select = Select {
+pub(super) const FINISHED: Select = Select {
     head: "WITH k(partition, offset) AS (VALUES",
     columns: 2,
     tail: ") SELECT d.partition, d.offset, d.done_at IS NOT NULL FROM k CROSS JOIN deferred d \
@@ -330,4 +330,15 @@ pub(super) fn union_key(row: &SqliteRow, first: usize) -> Result<UnionKey, Store
         platform: super::rows::parsed(row, first, PlatformId::parse)?,
         unionid: super::rows::parsed(row, first + 1, UnionId::parse)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statement_reads_one_more_than_the_limit() {
+        let limit = format!("LIMIT {})", UNIONID_LIMIT + 1);
+        assert!(UNIONIDS.tail.contains(&limit));
+    }
 }

@@ -34,14 +34,14 @@ const PUT_SESSION_KEYS: Insert = Insert {
 };
 /// An account keeps its three newest keys: one is valid at a time (`docs/wechat.md` §3.3), and a
 /// front end's data may be one or two logins late.
-const TRIM_SESSION_KEYS: Insert = Insert {
+pub(super) const TRIM_SESSION_KEYS: Insert = Insert {
     head: "DELETE FROM session_keys WHERE (SELECT count(*) FROM session_keys n WHERE \
            n.account = session_keys.account AND (n.at, n.exchanged) > \
            (session_keys.at, session_keys.exchanged)) >= 3 AND account IN (VALUES",
     columns: 1,
     tail: ")",
 };
-const DROP_SESSION_KEYS: Insert = Insert {
+pub(super) const DROP_SESSION_KEYS: Insert = Insert {
     head: "DELETE FROM session_keys WHERE account IN (VALUES",
     columns: 1,
     tail: ")",
