@@ -4,8 +4,10 @@
 //! Durable: WAL with `synchronous=FULL`. A transaction whose future is dropped is rolled back before
 //! the next one begins. Statements can be traced, so that the benchmark can replay them.
 
+mod fault;
 mod statement;
 
+pub use fault::Fault;
 pub use statement::{Insert, Select, Val, bind};
 
 use sqlx::sqlite::{
@@ -27,39 +29,6 @@ const CACHE_KIB: i64 = 48 * 1024;
 const CHECKPOINT_PAGES: i64 = 4_000;
 /// Reader connections: the applier's view, the relay, the log reader and a look-up.
 const READERS: u32 = 4;
-
-/// `SQLITE_CORRUPT` and `SQLITE_NOTADB`.
-const DAMAGED: [&str; 2] = ["11", "26"];
-
-/// Why SQLite did not do it. Messages never contain bound values.
-#[derive(Debug, thiserror::Error)]
-pub enum Fault {
-    /// The file is locked, full, or not reachable.
-    #[error("{0}")]
-    Unavailable(String),
-    /// A row is not what it must be.
-    #[error("{0}")]
-    Corrupt(String),
-}
-
-impl From<sqlx::Error> for Fault {
-    fn from(error: sqlx::Error) -> Self {
-        use sqlx::error::ErrorKind::Other;
-        match &error {
-            sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {
-                Self::Corrupt(error.to_string())
-            }
-            // A broken constraint will break again: trying later is no remedy.
-            sqlx::Error::Database(e) if !matches!(e.kind(), Other) => {
-                Self::Corrupt(error.to_string())
-            }
-            sqlx::Error::Database(e) if DAMAGED.contains(&e.code().as_deref().unwrap_or("")) => {
-                Self::Corrupt(error.to_string())
-            }
-            _ => Self::Unavailable(error.to_string()),
-        }
-    }
-}
 
 /// Sees every statement before it runs. `reader` tells reads outside transactions apart.
 pub trait Trace: Send + Sync {
@@ -155,14 +124,29 @@ impl File {
     /// # Errors
     /// Another process holds the lock for longer than 20 s.
     pub async fn begin(&self) -> Result<Tx<'_>, Fault> {
+        self.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    /// Begins a transaction that only reads, on the writer's connection: its page cache is kept
+    /// from one transaction to the next, while a reader's is void after every commit. For reads
+    /// that the next write transaction follows up, on pages that it will touch too. Other writers
+    /// of this process wait until [`Tx::end`].
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub async fn look(&self) -> Result<Tx<'_>, Fault> {
+        self.begin_with("BEGIN").await
+    }
+
+    async fn begin_with(&self, sql: &'static str) -> Result<Tx<'_>, Fault> {
         let mut writer = self.writer.lock().await;
         writer.roll_back().await;
         if let Some(trace) = &self.trace {
-            trace.statement("BEGIN IMMEDIATE", &[], false);
+            trace.statement(sql, &[], false);
         }
         writer.open = true;
         let mut tx = Tx { writer, file: self };
-        if let Err(error) = tx.writer.conn.execute("BEGIN IMMEDIATE").await {
+        if let Err(error) = tx.writer.conn.execute(sql).await {
             tx.writer.open = false;
             return Err(error.into());
         }
@@ -260,6 +244,17 @@ impl Tx<'_> {
             rows.append(&mut self.writer.conn.fetch_all(query).await?);
         }
         Ok(rows)
+    }
+
+    /// Ends a transaction that only read. Nobody is notified.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub async fn end(mut self) -> Result<(), Fault> {
+        self.trace("COMMIT", &[]);
+        self.writer.conn.execute("COMMIT").await?;
+        self.writer.open = false;
+        Ok(())
     }
 
     /// Makes it durable.

@@ -1,6 +1,9 @@
 //! Runs every adapter of the `Store` seam through the same contract (`contract/store.rs`). Another
 //! adapter adds one `contract!` line and its [`Home`].
 
+// Helpers of tests are no `#[test]`s; they fail by panicking all the same.
+#![allow(clippy::expect_used, clippy::panic, missing_docs)]
+
 #[path = "contract/store.rs"]
 mod contract;
 

@@ -118,9 +118,7 @@ async fn add(
         .iter()
         .filter(|d| d.waits_for == WaitsFor::SessionKey);
     let waiting = waiting.filter_map(|d| d.account.as_ref());
-    let keys: Vec<Val> = waiting
-        .map(|a| Val::Blob(store.anchor(a).to_vec()))
-        .collect();
+    let keys: Vec<Val> = waiting.map(|a| store.anchor(a).into()).collect();
     let mut ready = BTreeSet::new();
     for row in tx.many(&READY, keys).await? {
         ready.insert(get::<String>(&row, 0)?);

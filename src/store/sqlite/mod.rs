@@ -12,7 +12,6 @@ mod erase;
 mod find;
 mod ledger;
 mod outbox;
-#[cfg(test)]
 mod plans;
 mod prune;
 mod registers;
@@ -78,9 +77,16 @@ impl SqliteStore {
         })
     }
 
-    /// What an account is found by: its own id in generation 0.
-    fn anchor(&self, account: &Account) -> [u8; 16] {
-        account.own_id(self.namespace, Millis(0)).0.into_bytes()
+    /// What an account is found by: the beginning of its own id in generation 0. Two accounts may
+    /// share one, so whoever finds compares.
+    fn anchor(&self, account: &Account) -> i64 {
+        anchor_of(account.own_id(self.namespace, Millis(0)))
+    }
+
+    /// What claims on a unionid are found by.
+    fn tag(&self, union: &UnionKey) -> i64 {
+        let name = format!("{}\0{}", union.platform.as_str(), union.unionid.as_str());
+        anchor_of(UserId(Uuid::new_v5(&self.namespace, name.as_bytes())))
     }
 
     fn mac(&self, account: &Account) -> [u8; 32] {
@@ -92,6 +98,12 @@ impl SqliteStore {
         self.changed.notify_waiters();
         self.changed.notify_one();
     }
+}
+
+/// The first eight bytes of an id.
+fn anchor_of(id: UserId) -> i64 {
+    let (high, _) = id.0.as_u64_pair();
+    high.cast_signed()
 }
 
 #[async_trait]
