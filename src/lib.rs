@@ -3,11 +3,14 @@
 
 pub mod api;
 pub mod bus;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod http;
 pub mod intake;
+pub mod link;
 pub mod model;
+pub mod outbox;
 pub mod resolve;
 pub mod seal;
 pub mod shutdown;
@@ -16,3 +19,8 @@ pub mod sqlite;
 pub mod store;
 pub mod telemetry;
 pub mod wire;
+pub mod worker;
+
+/// Lets unit tests share helpers with the tests in `tests/`, which call the crate by its name.
+#[cfg(test)]
+extern crate self as unilink;

@@ -1,8 +1,14 @@
-//! The contract of the bus, on every backend; the test names show which.
+//! The contract of the bus on every backend (the test names show which), and what each backend
+//! promises beyond it.
+
+// Helpers of tests are no `#[test]`s; they fail by panicking all the same.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod contract {
     pub mod bus;
     pub mod embedded;
+    mod embedded_alone;
+    mod embedded_kill;
 }
 
 bus_contract!(embedded, crate::contract::embedded::Embedded);

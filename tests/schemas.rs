@@ -1,6 +1,12 @@
 //! `schemas/` is what the code says, samples that the code makes satisfy it, and broken ones do not.
 //! `UNILINK_BLESS=1` rewrites the files.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says so by panicking"
+)]
+
 mod samples;
 
 use serde_json::{Value, json};

@@ -99,7 +99,12 @@ async fn converse(
         };
         seen.lock().expect("lock").push(head);
         match script(nth) {
-            Reply::Bytes(bytes) => stream.write_all(&bytes).await.expect("write"),
+            Reply::Bytes(bytes) => {
+                // A client that has read enough closes early.
+                if stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
             Reply::Last(bytes) => {
                 let _ = stream.write_all(&bytes).await;
                 return;
@@ -389,6 +394,18 @@ async fn silence_and_slow_drips_end_in_time() {
         begun.elapsed() < Duration::from_secs(3),
         "a second each, at once"
     );
+}
+
+#[tokio::test]
+async fn an_endless_body_is_given_up_at_its_limit() {
+    // Endless in effect: sixteen times the limit, then silence. Only the limit ends it at once.
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n200000\r\n";
+    let bytes = [&head[..], &vec![b' '; 1 << 20]].concat();
+    let server = Server::saying(Reply::Bytes(bytes)).await;
+    let got = exchange(&server.hurried(), CODE).await;
+    let got = got.expect_err("an error");
+    assert_eq!(got.kind, CallFailure::Broken, "{got}");
+    assert_eq!(got.detail.as_deref(), Some("longer than 65536 bytes"));
 }
 
 #[tokio::test]

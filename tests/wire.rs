@@ -1,6 +1,12 @@
 //! The formats from outside: any bytes are read without panic, errors hold nothing of the values,
 //! sealed logins come back whole, and news are the records that `design` promises.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test says so by panicking"
+)]
+
 mod samples;
 
 use proptest::prelude::*;
@@ -350,4 +356,14 @@ fn what_outlives_an_erasure_holds_no_identifier() {
             );
         }
     }
+}
+
+#[test]
+fn errors_of_other_crates_do_not_pass() {
+    // uuid's own would quote the character it stumbled over.
+    let error = parse_linked(br#"{"event_id":"Zq"}"#).expect_err("no uuid");
+    assert_eq!(
+        (error.field.as_str(), error.problem.as_str()),
+        ("event_id", "is not as the schema says")
+    );
 }

@@ -50,7 +50,6 @@ pub fn paths() -> Vec<&'static str> {
 }
 
 /// The look-ups as a router.
-#[must_use]
 pub fn router(deps: ApiDeps) -> Router {
     let api = Arc::new(Api {
         in_flight: Semaphore::new(deps.max_in_flight),

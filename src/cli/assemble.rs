@@ -78,7 +78,9 @@ impl Parts {
         };
         let ring = Arc::clone(&keys);
         let mac = Arc::new(move |text: &str| ring.ring.mac("account", text.as_bytes()));
-        let store = SqliteStore::open(file, birth, namespace, mac).await.map_err(Failure::failed)?;
+        let store = SqliteStore::open(file, birth, namespace, mac)
+            .await
+            .map_err(Failure::failed)?;
         Ok(Self {
             apps: Arc::new(config.apps()),
             keys,
@@ -187,11 +189,13 @@ impl Parts {
     /// Whose decisions are obeyed: the configured operators, and whoever holds the key file.
     fn operators(&self) -> Result<OperatorKeys, Failure> {
         let own = self.keys.operators.iter();
-        let own = own.map(|k| Signer::new(&k.id, &k.key).public());
-        let named = self.config.operators.iter();
-        let named = named.map(|o| OperatorKeys::text(&o.id, &o.key));
-        let keys: Vec<String> = own.chain(named).collect();
-        OperatorKeys::parse(keys.iter().map(String::as_str)).map_err(Failure::failed)
+        let own: Vec<String> = own.map(|k| Signer::new(&k.id, &k.key).public()).collect();
+        let mut keys =
+            OperatorKeys::parse(own.iter().map(String::as_str)).map_err(Failure::failed)?;
+        for operator in &self.config.operators {
+            keys.add(&operator.id, operator.key);
+        }
+        Ok(keys)
     }
 
     /// Removes what is old, and keeps the gauges, until `stop`.
@@ -236,7 +240,7 @@ impl Parts {
         if let Err(error) = self.store.prune(what).await {
             tracing::warn!(%error, "old rows stay for now");
         }
-        if let Err(error) = self.bus.retain(now.0).await {
+        if let Err(error) = self.bus.retain(now).await {
             tracing::warn!(%error, "old records stay for now");
         }
     }
@@ -264,5 +268,7 @@ pub async fn open_bus(config: &Config, file: Arc<File>) -> Result<Arc<EmbeddedBu
         group: config.bus.group.clone(),
         topics,
     };
-    EmbeddedBus::open(file, settings).await.map_err(Failure::failed)
+    EmbeddedBus::open(file, settings)
+        .await
+        .map_err(Failure::failed)
 }

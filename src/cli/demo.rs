@@ -4,8 +4,8 @@ use super::Failure;
 use super::assemble::Parts;
 use super::driver::Driver;
 use super::report::Report;
-use super::simulate::faults;
 use super::serve::serve;
+use super::simulate::faults;
 use crate::clock;
 use crate::config::{Config, Environment};
 use crate::shutdown;
@@ -61,7 +61,11 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
 
     let begun = Instant::now();
     let end = CancellationToken::new();
-    let simulated = tokio::spawn(server::serve(wechat, Arc::clone(&sim), end.clone().cancelled_owned()));
+    let simulated = tokio::spawn(server::serve(
+        wechat,
+        Arc::clone(&sim),
+        end.clone().cancelled_owned(),
+    ));
     let (intake, api) = (listen().await?, listen().await?);
     let base = address(&intake)?;
     let parts = Arc::new(Parts::open(config, None).await?);
@@ -78,13 +82,18 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let posted = drive(&driver, &stop).await;
     end.cancel();
     served.await.map_err(Failure::failed)??;
-    simulated.await.map_err(Failure::failed)?.map_err(Failure::failed)?;
+    simulated
+        .await
+        .map_err(Failure::failed)?
+        .map_err(Failure::failed)?;
     let report = Report::make(&parts, &sim, population, posted?, begun.elapsed()).await?;
     print(&report, &args, &file)?;
     if report.perfect() {
         Ok(())
     } else {
-        Err(Failure::Failed("the result is not what the simulator knows to be true".to_owned()))
+        Err(Failure::Failed(
+            "the result is not what the simulator knows to be true".to_owned(),
+        ))
     }
 }
 
@@ -127,7 +136,9 @@ fn kept(dir: &Path) -> Result<PathBuf, Failure> {
 const STORE: &str = "unilink.db";
 
 async fn listen() -> Result<TcpListener, Failure> {
-    TcpListener::bind(("127.0.0.1", 0)).await.map_err(Failure::failed)
+    TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .map_err(Failure::failed)
 }
 
 fn address(listener: &TcpListener) -> Result<String, Failure> {
@@ -148,12 +159,18 @@ fn configuration(dir: &Path, wechat: &str, sim: &Simulator) -> String {
 
 fn print(report: &Report, args: &DemoArgs, file: &Path) -> Result<(), Failure> {
     if args.json {
-        println!("{}", serde_json::to_string_pretty(report).map_err(Failure::failed)?);
+        println!(
+            "{}",
+            serde_json::to_string_pretty(report).map_err(Failure::failed)?
+        );
         return Ok(());
     }
     print!("{}", report.text());
     if args.keep.is_some() {
-        println!("\nLook at the result: unilink --config {} tail", file.display());
+        println!(
+            "\nLook at the result: unilink --config {} tail",
+            file.display()
+        );
     }
     Ok(())
 }

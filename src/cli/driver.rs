@@ -128,7 +128,12 @@ impl Driver {
             .flat_map(|t| &t.bounds)
             .map(|(_, next)| next)
             .sum();
-        let positions = self.parts.store.positions().await.map_err(Failure::failed)?;
+        let positions = self
+            .parts
+            .store
+            .positions()
+            .await
+            .map_err(Failure::failed)?;
         Ok(written - positions.iter().map(|p| p.offset).sum::<i64>())
     }
 }
@@ -164,7 +169,9 @@ async fn post(
             Ok(answer) => {
                 let status = answer.status();
                 let text = answer.text().await.unwrap_or_default();
-                return Err(Failure::Failed(format!("the intake answered {status}: {text}")));
+                return Err(Failure::Failed(format!(
+                    "the intake answered {status}: {text}"
+                )));
             }
             Err(_) if tries < TRIES => {}
             Err(error) => return Err(Failure::failed(error.without_url())),
@@ -184,7 +191,8 @@ struct Progress {
 
 impl Progress {
     fn new(total: u64) -> Self {
-        let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+        let bar =
+            ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
         let style = "{bar:32} {human_pos}/{human_len} people, {per_sec}, {eta} left";
         bar.set_style(
             ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar()),
@@ -204,7 +212,10 @@ impl Progress {
             self.last.set(Instant::now());
             let seconds = self.begun.elapsed().as_secs().max(1);
             let rate = people / seconds;
-            eprintln!("{people}/{} people have logged in, {rate} a second", self.total);
+            eprintln!(
+                "{people}/{} people have logged in, {rate} a second",
+                self.total
+            );
         }
     }
 

@@ -66,7 +66,10 @@ impl Report {
                 .collect::<Result<_, _>>()?;
             judge(parts, &truths, &lost, &mut verdict).await?;
             for (event, reasons) in truths.iter().flat_map(Truth::dead) {
-                if dead.get(event).is_some_and(|r| reasons.iter().any(|x| x.word() == r)) {
+                if dead
+                    .get(event)
+                    .is_some_and(|r| reasons.iter().any(|x| x.word() == r))
+                {
                     dead.remove(event);
                 }
             }
@@ -107,18 +110,33 @@ impl Report {
             out.push_str(&format!("  {name:<34}{value}\n"));
         };
         line("people", self.people.to_string());
-        line("logins accepted", format!("{} ({rate} a second)", self.logins_accepted));
-        line("logins refused (placeholders)", self.logins_refused.to_string());
+        line(
+            "logins accepted",
+            format!("{} ({rate} a second)", self.logins_accepted),
+        );
+        line(
+            "logins refused (placeholders)",
+            self.logins_refused.to_string(),
+        );
         line("accounts (a person in an app)", self.accounts.to_string());
         line("users (a person)", self.users.to_string());
         line("merges (accounts that joined)", self.merges.to_string());
         line("linked, by method", words(&self.links_by_method));
         line("unresolved, by reason", words(&self.unresolved_by_reason));
         line("contested claims, by why", words(&self.contested_by_why));
-        line("waiting for a session key", self.waiting_for_a_session_key.to_string());
-        line("dead letters, by reason", words(&self.dead_letters_by_reason));
+        line(
+            "waiting for a session key",
+            self.waiting_for_a_session_key.to_string(),
+        );
+        line(
+            "dead letters, by reason",
+            words(&self.dead_letters_by_reason),
+        );
         line("codes spent at WeChat", self.codes.spent.to_string());
-        line("codes sent again after an answer", self.codes.resent_after_answer.to_string());
+        line(
+            "codes sent again after an answer",
+            self.codes.resent_after_answer.to_string(),
+        );
         out.push_str("\nAgainst the simulator's truth:\n");
         let v = &self.verdict;
         for (name, value) in [
@@ -144,7 +162,11 @@ impl Report {
     }
 }
 
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss
+)]
 fn count(n: u64, seconds: f64) -> u64 {
     (n as f64 / seconds.max(0.001)) as u64
 }
@@ -153,7 +175,10 @@ fn words(counts: &BTreeMap<String, u64>) -> String {
     if counts.is_empty() {
         return "none".to_owned();
     }
-    let parts: Vec<String> = counts.iter().map(|(word, n)| format!("{word} {n}")).collect();
+    let parts: Vec<String> = counts
+        .iter()
+        .map(|(word, n)| format!("{word} {n}"))
+        .collect();
     parts.join(", ")
 }
 
@@ -170,7 +195,11 @@ async fn judge(
         .map(|t| t.accounts(&lost).into_iter().map(|e| e.account).collect())
         .collect();
     let asked: Vec<Account> = expected.iter().flatten().cloned().collect();
-    let rows = parts.store.find_accounts(&asked).await.map_err(Failure::failed)?;
+    let rows = parts
+        .store
+        .find_accounts(&asked)
+        .await
+        .map_err(Failure::failed)?;
     let mut members = HashMap::new();
     let mut rows = rows.into_iter();
     for (truth, accounts) in truths.iter().zip(&expected) {
@@ -216,12 +245,19 @@ async fn dead_letters(parts: &Parts) -> Result<HashMap<String, String>, Failure>
             to,
         };
         loop {
-            let records = parts.bus.read(&range, READ).await.map_err(Failure::failed)?;
+            let records = parts
+                .bus
+                .read(&range, READ)
+                .await
+                .map_err(Failure::failed)?;
             let Some(last) = records.last() else { break };
             range.from = last.offset + 1;
             for record in &records {
                 let grave = Grave::parse(record).map_err(Failure::failed)?;
-                let login = record.value.as_deref().and_then(|v| LoginWire::parse(v).ok());
+                let login = record
+                    .value
+                    .as_deref()
+                    .and_then(|v| LoginWire::parse(v).ok());
                 let place = format!("{}/{}", grave.partition, grave.offset);
                 let reason = grave.reason.map_or("unknown", |r| r.word());
                 dead.insert(login.map_or(place, |l| l.id.clone()), reason.to_owned());

@@ -6,8 +6,8 @@ use super::prepare::Gatekeeper;
 use crate::api::{self, ApiDeps};
 use crate::bus::Bus;
 use crate::config::Config;
-use crate::intake::{self, IntakeDeps};
 use crate::http::{self, Keys, Listening, Ops};
+use crate::intake::{self, IntakeDeps};
 use crate::telemetry::Metrics;
 use crate::{shutdown, telemetry};
 use std::net::SocketAddr;
@@ -108,7 +108,8 @@ fn ops(parts: &Arc<Parts>, metrics: &Metrics) -> Ops {
             let store = Arc::clone(&store);
             Box::pin(async move {
                 let read = store.positions().await;
-                read.map(drop).map_err(|_| "the store does not answer".to_owned())
+                read.map(drop)
+                    .map_err(|_| "the store does not answer".to_owned())
             })
         }),
         metrics: metrics.clone(),

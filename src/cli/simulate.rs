@@ -35,7 +35,11 @@ pub struct SimulateArgs {
 pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
     let world = World::new(args.seed).map_err(Failure::failed)?;
     if args.print_config {
-        println!("[wechat]\nbase_url = \"http://{}\"\n\n{}", args.listen, world.toml());
+        println!(
+            "[wechat]\nbase_url = \"http://{}\"\n\n{}",
+            args.listen,
+            world.toml()
+        );
         return Ok(());
     }
     let sim = Arc::new(Simulator::new(world, Settings::default(), clock::system()));

@@ -80,18 +80,25 @@ async fn ranges(bus: &dyn Bus, args: &TailArgs) -> Result<Vec<Range>, Failure> {
     };
     let Some(topic) = states.iter().find(|t| *t.name == *args.topic) else {
         let topics = known(&states);
-        return Err(Failure::Usage(format!("there is no topic {}; there are: {topics}", args.topic)));
+        return Err(Failure::Usage(format!(
+            "there is no topic {}; there are: {topics}",
+            args.topic
+        )));
     };
     let partitions = topic.bounds.len();
     if let Some(p) = args.partition.filter(|p| *p as usize >= partitions) {
-        return Err(Failure::Usage(format!("there is no partition {p}; there are {partitions}")));
+        return Err(Failure::Usage(format!(
+            "there is no partition {p}; there are {partitions}"
+        )));
     }
     let mut ranges = Vec::new();
     for (partition, (start, next)) in (0u32..).zip(&topic.bounds) {
         if args.partition.is_some_and(|p| p != partition) {
             continue;
         }
-        let from = args.last.map_or(*start, |n| (next - i64::from(n)).max(*start));
+        let from = args
+            .last
+            .map_or(*start, |n| (next - i64::from(n)).max(*start));
         ranges.push(Range {
             topic: Arc::clone(&topic.name),
             partition,
@@ -126,9 +133,10 @@ fn print(records: &[Stored], json: bool) -> std::io::Result<()> {
 
 fn as_json(record: &Stored) -> serde_json::Value {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let value = record.value.as_deref().map(|v| {
-        serde_json::from_slice(v).unwrap_or_else(|_| serde_json::Value::String(text(v)))
-    });
+    let value = record
+        .value
+        .as_deref()
+        .map(|v| serde_json::from_slice(v).unwrap_or_else(|_| serde_json::Value::String(text(v))));
     let headers: serde_json::Map<_, _> = record
         .headers
         .iter()

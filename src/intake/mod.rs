@@ -88,7 +88,6 @@ pub fn paths() -> Vec<&'static str> {
 }
 
 /// The intake as a router.
-#[must_use]
 pub fn router(deps: IntakeDeps) -> Router {
     let intake = Arc::new(Intake {
         rates: Rates::new(&deps.limits, deps.keys.callers()),

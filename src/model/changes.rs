@@ -21,8 +21,9 @@ pub struct Changes {
     pub accounts: Vec<AccountRow>,
     /// Claims to insert or replace.
     pub claims: Vec<ClaimRow>,
-    /// Accounts to delete with their claims and session keys. The ledger rows of their codes lose
-    /// their answers too.
+    /// Accounts to delete with their claims, session keys and registers, before all else is written
+    /// (one may be born again in the same batch, and registers that outlive it are written again).
+    /// The ledger rows of their codes lose their answers too. There may be no row of an account.
     pub erased: Vec<Account>,
     /// Tombstones to insert or replace.
     pub tombstones: Vec<Tombstone>,

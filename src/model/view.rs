@@ -112,7 +112,9 @@ pub struct UnionRead {
     /// The claims: all of them, or, when `truncated`, the accepted ones and as many others as the
     /// store's limit allows.
     pub claims: Vec<ClaimRow>,
-    /// More claims that are not rejected than the store reads: a shared unionid for certain.
+    /// More claims that are not rejected than the store reads: a shared unionid for certain, also
+    /// once the batch is applied. The store's limit is therefore at least twice the number of apps
+    /// plus the number of decisions and erasures that a batch may hold.
     pub truncated: bool,
 }
 

@@ -228,6 +228,8 @@ mod tests {
         assert_eq!(b.take_text("q"), Ok(Some("say \"\u{1}\\".to_owned())));
         let mut c = body("\u{feff}{\"openid\":\"oX\"}".as_bytes());
         assert_eq!(c.take_text("openid"), Ok(Some("oX".to_owned())));
+        let mut e = body(b"{\n\t\"n\": \"\x01\",\r\n\t\"openid\": \"oX\"\n}\n");
+        assert_eq!(e.take_text("openid"), Ok(Some("oX".to_owned())));
         let mut d = body(b"{\"n\":\"x\\\x02\"}");
         assert_eq!(d.take_text("n"), Ok(Some("x\u{2}".to_owned())));
     }

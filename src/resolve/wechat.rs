@@ -75,7 +75,6 @@ pub struct Client {
 
 impl Client {
     /// A client for `base_url` (`https://api.weixin.qq.com`, or a simulator's `http://…`).
-    /// Makes ring the process's TLS provider unless there already is one.
     ///
     /// # Errors
     /// [`ClientError`] when the URL or the times make no sense or the HTTP client does not start.
@@ -85,8 +84,6 @@ impl Client {
         if shortest.is_zero() || timeouts.connect >= timeouts.total {
             return Err(ClientError::Timeouts);
         }
-        // An error means that a provider is installed already, which is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = reqwest::Client::builder()
             .user_agent(concat!("unilink/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(timeouts.connect)

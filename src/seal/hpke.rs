@@ -6,30 +6,18 @@
 //! `v1b.<kid>.` followed by `enc || ciphertext` for a dead letter sealed whole, which then grows by
 //! less than 128 bytes.
 
+use super::suite::{POINT, Pair, Point, Suite, TAG};
 use super::{KeyBytes, KeyError, OpenError, SealError, check_name, check_names};
-use ::hpke::aead::AesGcm256;
-use ::hpke::kdf::HkdfSha256;
-use ::hpke::kem::X25519HkdfSha256;
-use ::hpke::rand_core::CryptoRng;
-use ::hpke::{Deserializable, Kem as _, OpModeR, OpModeS, Serializable};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use zeroize::Zeroizing;
-
-type Kem = X25519HkdfSha256;
-type RawPublic = <Kem as ::hpke::Kem>::PublicKey;
-type RawPrivate = <Kem as ::hpke::Kem>::PrivateKey;
-type Encapped = <Kem as ::hpke::Kem>::EncappedKey;
 
 /// HPKE's `info`: binds every blob to this use and version.
 pub const INFO: &[u8] = b"unilink/evidence/v1";
-/// Bytes of `enc`, an X25519 public key.
-const ENC: usize = 32;
-/// Bytes of AES-GCM's tag.
-const TAG: usize = 16;
+static SUITE: LazyLock<Suite> = LazyLock::new(|| Suite::new(INFO));
 const TEXT: &str = "v1.";
 const BYTES: &[u8] = b"v1b.";
 const SCHEME: &str = "hpke-x25519";
@@ -38,7 +26,7 @@ const SCHEME: &str = "hpke-x25519";
 #[derive(Clone, PartialEq, Eq)]
 pub struct PublicKey {
     kid: Arc<str>,
-    raw: RawPublic,
+    raw: Point,
 }
 
 impl PublicKey {
@@ -53,8 +41,7 @@ impl PublicKey {
             return Err(KeyError::NotAPublicKey);
         };
         check_name(kid)?;
-        let bytes = super::key_from_text(key)?;
-        let raw = RawPublic::from_bytes(bytes.as_slice()).map_err(|_| KeyError::NotAKey)?;
+        let raw = *super::key_from_text(key)?;
         Ok(Self {
             kid: Arc::from(kid),
             raw,
@@ -72,7 +59,7 @@ impl PublicKey {
     /// # Errors
     /// [`SealError`]; for a sound key only when `plaintext` has more than 64 GiB.
     pub fn seal(&self, aad: &[u8], plaintext: &[u8]) -> Result<String, SealError> {
-        self.seal_with(aad, plaintext, &mut rand::rng())
+        self.seal_with(&Pair::ephemeral()?, aad, plaintext)
     }
 
     /// Seals `plaintext` as bytes: no third more for base64.
@@ -80,24 +67,12 @@ impl PublicKey {
     /// # Errors
     /// As [`PublicKey::seal`].
     pub fn seal_bytes(&self, aad: &[u8], plaintext: &[u8]) -> Result<Vec<u8>, SealError> {
-        let (enc, sealed) = self.raw_seal(aad, plaintext, &mut rand::rng())?;
-        let mut out = Vec::with_capacity(BYTES.len() + self.kid.len() + 1 + ENC + sealed.len());
-        out.extend_from_slice(BYTES);
-        out.extend_from_slice(self.kid.as_bytes());
-        out.push(b'.');
-        out.extend_from_slice(&enc);
-        out.extend_from_slice(&sealed);
-        Ok(out)
+        let head = [BYTES, self.kid.as_bytes(), b"."].concat();
+        self.raw_seal(&Pair::ephemeral()?, &head, aad, plaintext)
     }
 
-    fn seal_with(
-        &self,
-        aad: &[u8],
-        plaintext: &[u8],
-        rng: &mut impl CryptoRng,
-    ) -> Result<String, SealError> {
-        let (enc, mut sealed) = self.raw_seal(aad, plaintext, rng)?;
-        sealed.splice(0..0, enc);
+    fn seal_with(&self, pair: &Pair, aad: &[u8], plaintext: &[u8]) -> Result<String, SealError> {
+        let sealed = self.raw_seal(pair, b"", aad, plaintext)?;
         let head = TEXT.len() + self.kid.len() + 1;
         let mut out = String::with_capacity(head + sealed.len().div_ceil(3) * 4);
         out.push_str(TEXT);
@@ -107,31 +82,29 @@ impl PublicKey {
         Ok(out)
     }
 
+    /// `head || enc || ciphertext`.
     fn raw_seal(
         &self,
+        pair: &Pair,
+        head: &[u8],
         aad: &[u8],
         plaintext: &[u8],
-        rng: &mut impl CryptoRng,
-    ) -> Result<([u8; ENC], Vec<u8>), SealError> {
-        let (enc, sealed) = ::hpke::single_shot_seal_with_rng::<AesGcm256, HkdfSha256, Kem>(
-            &OpModeS::Base,
-            &self.raw,
-            INFO,
-            plaintext,
-            aad,
-            rng,
-        )
-        .map_err(|error| match error {
-            ::hpke::HpkeError::SealError => SealError::TooLong,
-            _ => SealError::Key,
-        })?;
-        Ok((enc.to_bytes().into(), sealed))
+    ) -> Result<Vec<u8>, SealError> {
+        let start = head.len() + POINT;
+        // Room for all of it: growing would leave the plaintext behind.
+        let mut out = Vec::with_capacity(start + plaintext.len() + TAG);
+        out.extend_from_slice(head);
+        out.extend_from_slice(&pair.public);
+        out.extend_from_slice(plaintext);
+        let tag = SUITE.seal(pair, &self.raw, aad, &mut out[start..])?;
+        out.extend_from_slice(tag.as_ref());
+        Ok(out)
     }
 }
 
 impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = URL_SAFE_NO_PAD.encode(self.raw.to_bytes());
+        let key = URL_SAFE_NO_PAD.encode(self.raw);
         write!(f, "{SCHEME}:{}:{key}", self.kid)
     }
 }
@@ -144,7 +117,7 @@ impl fmt::Debug for PublicKey {
 
 struct Named {
     public: PublicKey,
-    raw: RawPrivate,
+    pair: Pair,
 }
 
 /// The keys to open with; the last one is the newest, and current: producers seal to it.
@@ -161,11 +134,11 @@ impl PrivateKeys {
     /// [`KeyError`] for no keys at all, bad names, or two of one name.
     pub fn new(keys: Vec<(Option<String>, KeyBytes)>) -> Result<Self, KeyError> {
         let named = |(kid, bytes): (Option<String>, KeyBytes)| {
-            let raw = RawPrivate::from_bytes(bytes.as_slice()).map_err(|_| KeyError::NotAKey)?;
-            let public = Kem::sk_to_pk(&raw);
-            let kid = Arc::from(kid.unwrap_or_else(|| default_kid(&public)));
-            let public = PublicKey { kid, raw: public };
-            Ok(Named { public, raw })
+            let pair = Pair::new(&bytes)?;
+            let raw = pair.public;
+            let kid = Arc::from(kid.unwrap_or_else(|| default_kid(&raw)));
+            let public = PublicKey { kid, raw };
+            Ok(Named { public, pair })
         };
         let keys = keys.into_iter().map(named).collect::<Result<Vec<_>, _>>()?;
         check_names(keys.iter().map(|k| k.public.kid()))?;
@@ -220,21 +193,13 @@ impl PrivateKeys {
 
 impl Named {
     fn open(&self, aad: &[u8], body: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        if body.len() < ENC + TAG {
+        let (enc, sealed) = body.split_first_chunk().ok_or(OpenError::Malformed)?;
+        if sealed.len() < TAG {
             return Err(OpenError::Malformed);
         }
-        let (enc, sealed) = body.split_at(ENC);
-        let enc = Encapped::from_bytes(enc).map_err(|_| OpenError::Malformed)?;
-        ::hpke::single_shot_open::<AesGcm256, HkdfSha256, Kem>(
-            &OpModeR::Base,
-            &self.raw,
-            &enc,
-            INFO,
-            sealed,
-            aad,
-        )
-        .map(Zeroizing::new)
-        .map_err(|_| OpenError::Failed)
+        let mut text = Zeroizing::new(sealed.to_vec());
+        SUITE.open(&self.pair, enc, aad, &mut text)?;
+        Ok(text)
     }
 }
 
@@ -245,8 +210,8 @@ impl fmt::Debug for PrivateKeys {
     }
 }
 
-fn default_kid(public: &RawPublic) -> String {
-    let digest = Sha256::digest(public.to_bytes());
+fn default_kid(public: &Point) -> String {
+    let digest = Sha256::digest(public);
     digest[..8].iter().fold(String::new(), |mut hex, byte| {
         hex.push(char::from(b"0123456789abcdef"[usize::from(byte >> 4)]));
         hex.push(char::from(b"0123456789abcdef"[usize::from(byte & 15)]));
@@ -263,25 +228,6 @@ fn split_text(blob: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::convert::Infallible;
-
-    /// Gives RFC 9180's `ikmE`, so that a sealing can be repeated. Never outside tests.
-    struct Fixed;
-
-    impl ::hpke::rand_core::TryRng for Fixed {
-        type Error = Infallible;
-        fn try_next_u32(&mut self) -> Result<u32, Infallible> {
-            Ok(0x0707_0707)
-        }
-        fn try_next_u64(&mut self) -> Result<u64, Infallible> {
-            Ok(0x0707_0707_0707_0707)
-        }
-        fn try_fill_bytes(&mut self, dst: &mut [u8]) -> Result<(), Infallible> {
-            dst.fill(7);
-            Ok(())
-        }
-    }
-    impl ::hpke::rand_core::TryCryptoRng for Fixed {}
 
     fn keys(seed: u8) -> PrivateKeys {
         PrivateKeys::new(vec![(None, Zeroizing::new([seed; 32]))]).expect("keys")
@@ -296,9 +242,9 @@ mod tests {
     fn the_documented_vector_is_what_sealing_makes() {
         let keys = keys(0x2a);
         let key = keys.current();
-        let blob = key.seal_with(AAD, PLAIN, &mut Fixed).expect("seals");
+        let blob = key.seal_with(&Pair::derive(&[7; 32]), AAD, PLAIN);
         let doc = include_str!("../../docs/sealing.md");
-        assert_eq!(blob, VECTOR);
+        assert_eq!(blob.as_deref(), Ok(VECTOR));
         assert!(doc.contains(VECTOR), "docs/sealing.md has another vector");
         assert!(doc.contains(&key.to_string()), "{key}");
         assert_eq!(keys.open(AAD, VECTOR).expect("opens").as_slice(), PLAIN);

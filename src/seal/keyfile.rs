@@ -359,7 +359,7 @@ mod tests {
                 format!("namespace = \"{secret}"),
                 "line 3",
             ),
-            ("[[ring]]", format!("{secret}"), "line "),
+            ("[[ring]]", secret.to_owned(), "line "),
             ("[[ring]]", format!("[[ring]]\n{secret} = 1"), "line "),
             ("key = \"", format!("key = 5 # {secret}\nx = \""), "line "),
             ("id = \"r1\"", "id = \"r 1\"".to_owned(), "[[ring]]"),

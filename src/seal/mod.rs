@@ -8,6 +8,7 @@
 pub mod hpke;
 pub mod keyfile;
 pub mod ring;
+mod suite;
 
 pub use hpke::{PrivateKeys, PublicKey};
 pub use keyfile::{KeyFileError, Keys, NamedKey};

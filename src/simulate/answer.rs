@@ -142,7 +142,6 @@ fn message(errcode: i32) -> &'static str {
         41008 => "missing code",
         42003 => "code expired",
         43001 => "require GET method",
-        43002 => "require POST method",
         45011 => "api minute-quota reach limit, must slower, retry next minute",
         _ => "error",
     }

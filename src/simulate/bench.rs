@@ -118,7 +118,7 @@ mod tests {
             people.entry(person).or_default().insert(app);
         }
         assert_eq!(accounts.len() as u64, Bench::accounts(events));
-        assert_eq!(people.len(), 25_000 + 10_000 + 0);
+        assert_eq!(people.len(), 25_000 + 20_000);
         let full = people.values().filter(|apps| apps.len() == 4).count();
         assert_eq!(full, 25_000);
         let distinct: HashSet<_> = (0..BLOCK).map(|a| bench.whose(a)).collect();

@@ -19,7 +19,6 @@ pub(super) struct Call {
     label: String,
     key: Option<CodeKey>,
     subject: u64,
-    attempt: u16,
     fault: Option<Fault>,
     full: bool,
     string_errcode: bool,
@@ -63,7 +62,6 @@ impl Simulator {
             label,
             key,
             subject,
-            attempt,
             full,
             fault: faults.draw(subject, attempt),
             string_errcode: faults.as_string(subject, attempt),
@@ -82,27 +80,27 @@ impl Simulator {
         if call.full {
             return self.refuse(call, -1, Last::Fault);
         }
-        let Some(fault) = call.fault else {
-            return match self.spend(call, params) {
-                Ok(session) => self.success(call, &session, false),
-                Err(errcode) => self.refuse(call, errcode, Last::Refused),
-            };
+        let fault = match call.fault {
+            None | Some(Fault::ControlBytes) => return self.answer(call, params),
+            Some(Fault::Busy) => return self.refuse(call, -1, Last::Fault),
+            Some(Fault::MinuteLimit) => return self.refuse(call, 45011, Last::Fault),
+            Some(fault) => fault,
         };
-        match fault {
-            Fault::Busy => return self.refuse(call, -1, Last::Fault),
-            Fault::MinuteLimit => return self.refuse(call, 45011, Last::Fault),
-            Fault::ControlBytes => {
-                return match self.spend(call, params) {
-                    Ok(session) => self.success(call, &session, true),
-                    Err(errcode) => self.refuse(call, errcode, Last::Refused),
-                };
-            }
-            Fault::SpentHang | Fault::SpentCut => drop(self.spend(call, params)),
-            _ => (),
+        if matches!(fault, Fault::SpentHang | Fault::SpentCut) {
+            // A refusal is lost as an answer would be.
+            let _ = self.spend(call, params);
         }
         self.count(call, |api| api.unanswered += 1);
         self.ended(call, Last::Fault);
         self.broken(call, fault, params)
+    }
+
+    /// The honest answer.
+    fn answer(&self, call: &Call, params: &Params<'_>) -> Reply {
+        match self.spend(call, params) {
+            Ok(session) => self.success(call, &session),
+            Err(errcode) => self.refuse(call, errcode, Last::Refused),
+        }
     }
 
     /// The replies that say nothing of use.
@@ -130,10 +128,15 @@ impl Simulator {
         lock(&self.codes).answered(key, now);
     }
 
-    /// A request with the wrong method: `errcode` for the body.
-    pub(super) fn wrong_method(&self, errcode: i32) -> Reply {
-        let style = self.style(0, false, false);
-        Reply::plain(error(errcode, &style))
+    /// A request that is not a GET: 43001. Whatever it carries is not looked at.
+    pub(super) fn wrong_method(&self, api: Api, appid: &str) -> Reply {
+        let params = Params {
+            appid,
+            ..Params::default()
+        };
+        let mut call = self.arrive(api, &params);
+        call.fault = None;
+        self.refuse(&call, 43001, Last::Refused)
     }
 
     /// Checks a request in WeChat's order, without spending the code.
@@ -194,8 +197,9 @@ impl Simulator {
         }
     }
 
-    fn success(&self, call: &Call, session: &Session, control_byte: bool) -> Reply {
+    fn success(&self, call: &Call, session: &Session) -> Reply {
         self.count(call, |api| *api.answers.entry(0).or_default() += 1);
+        let control_byte = call.fault == Some(Fault::ControlBytes);
         let mut reply = Reply::plain(self.success_body(call.api, session, control_byte));
         reply.delivers = call.key;
         reply

@@ -17,6 +17,7 @@ mod crypto;
 mod dice;
 mod exchange;
 mod faults;
+mod ids;
 mod people;
 pub mod server;
 mod session;

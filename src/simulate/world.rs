@@ -3,18 +3,19 @@
 
 use super::crypto::{Contents, Encrypted, Keyed, hex, user_info};
 use super::dice::{mix, unit};
+use super::ids::{id, prefix};
 use crate::model::{
     Account, App, AppId, AppKind, Binding, InvalidId, Millis, OpenId, PlatformId, Secret, UnionId,
     UnionKey,
 };
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD;
 use std::fmt::Write as _;
 
 /// Most apps in a world: a page of sessions has that many slots per person.
 pub const MAX_APPS: usize = 8;
 /// Share of people whom WeChat answers with 40226 in the default world.
-const BLOCKED: f64 = 0.0005;
+const BLOCKED: f64 = 0.002;
 /// So many people share one virtual unionid on snapshot pages (`docs/wechat.md` §5).
 const SNAPSHOT_GROUP: u64 = 2;
 
@@ -336,23 +337,6 @@ fn kind_word(kind: AppKind) -> &'static str {
         AppKind::MobileApp => "mobile_app",
         AppKind::Website => "website",
     }
-}
-
-fn prefix(bytes: &[u8]) -> u32 {
-    bytes
-        .iter()
-        .take(4)
-        .fold(0, |all, b| (all << 8) | u32::from(*b))
-}
-
-/// 'o' (6 bits), 32 bits of prefix, 130 bits of hash, as 28 URL-safe base64 characters.
-fn id(prefix: u32, tag: &[u8; 32]) -> String {
-    const O: u64 = 40; // place of 'o' in the alphabet
-    let head = (((O << 32) | u64::from(prefix)) << 2) | u64::from(tag[0] >> 6);
-    let mut bytes = [0u8; 21];
-    bytes[..5].copy_from_slice(&head.to_be_bytes()[3..]);
-    bytes[5..].copy_from_slice(&tag[1..17]);
-    URL_SAFE_NO_PAD.encode(bytes)
 }
 
 #[cfg(test)]

@@ -73,22 +73,33 @@ impl Word {
     ])
 )]
 pub struct DecisionWire {
+    /// The id of this event.
     #[schemars(length(min = 1, max = 128))]
     id: String,
+    /// When; of several decisions about the same the latest counts.
     decided_at: Time,
+    /// Who decides.
     #[schemars(length(min = 1, max = 128))]
     author: String,
+    /// Why, in the operator's words.
     #[schemars(length(max = 1024))]
     note: String,
+    /// What is decided.
     ruling: Word,
+    /// The account whose claim it is, or one of the pair.
     appid: String,
+    /// The account whose claim it is, or one of the pair.
     openid: String,
+    /// The claim's platform.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     platform: Option<String>,
+    /// The claim's unionid.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     unionid: Option<String>,
+    /// The other of the pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     other_appid: Option<String>,
+    /// The other of the pair.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     other_openid: Option<String>,
 }
@@ -232,10 +243,14 @@ impl DecisionWire {
 #[serde(deny_unknown_fields)]
 #[schemars(title = "erasure v1")]
 pub struct ErasureWire {
+    /// The id of this event.
     #[schemars(length(min = 1, max = 128))]
     id: String,
+    /// Events of the account up to this time have no effect any more.
     erased_at: Time,
+    /// The account.
     appid: String,
+    /// The account.
     openid: String,
 }
 

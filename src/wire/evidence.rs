@@ -519,7 +519,7 @@ mod tests {
 
     #[test]
     fn depth_counts_brackets_outside_texts() {
-        assert_eq!(depth(r#"{"a":[[]],"b":"[[[[\"[["}"#), 3);
+        assert_eq!(depth(r#"{"a":[[]],"b":"[[[[\"[[[["}"#), 3);
         assert_eq!(depth(r"{}"), 1);
     }
 }

@@ -17,6 +17,7 @@ pub mod news;
 pub mod operator;
 pub mod register;
 pub mod schema;
+mod secrets;
 mod time;
 
 pub use dead::{DeadLetter, Grave};

@@ -92,6 +92,11 @@ impl OperatorKeys {
         })
     }
 
+    /// Believes another key too.
+    pub fn add(&mut self, id: &str, key: VerifyingKey) {
+        self.keys.push((id.to_owned(), key));
+    }
+
     /// The id of the operator's key that signed this type and value.
     ///
     /// # Errors

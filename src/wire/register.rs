@@ -29,18 +29,26 @@ pub const TOMBSTONE: &str = "tombstone";
 enum RegisterWire {
     /// A ruling on a claim.
     Claim {
+        /// The account that claims.
         appid: String,
+        /// The account that claims.
         openid: String,
+        /// What it claims.
         platform: String,
+        /// What it claims.
         unionid: String,
         #[serde(flatten)]
         ruled: RuledWire,
     },
     /// A ruling on a pair of accounts.
     Pair {
+        /// The smaller account.
         appid: String,
+        /// The smaller account.
         openid: String,
+        /// The larger account.
         other_appid: String,
+        /// The larger account.
         other_openid: String,
         #[serde(flatten)]
         ruled: RuledWire,
@@ -59,9 +67,13 @@ enum RegisterWire {
 
 #[derive(Serialize, Deserialize, schemars::JsonSchema)]
 struct RuledWire {
+    /// The standing word.
     ruling: Word,
+    /// When it was given.
     decided_at: Time,
+    /// By whom.
     author: String,
+    /// Why.
     note: String,
 }
 

@@ -53,10 +53,13 @@ impl Applier {
         let begun = Instant::now();
         let mut work = Work::new(&self.desk, &items, (self.clock)());
         let mut batch = work.batch();
-        batch.positions = self.shift.stage(items.iter().filter(|i| i.live()).map(Item::place));
+        batch.positions = self
+            .shift
+            .stage(items.iter().filter(|i| i.live()).map(Item::place));
         self.store.apply(&batch, &mut work).await?;
         let finished = items.iter().enumerate().filter(|(_, item)| item.live());
-        self.shift.done(finished.map(|(index, item)| (item.place(), work.inline(index))));
+        self.shift
+            .done(finished.map(|(index, item)| (item.place(), work.inline(index))));
         metrics::histogram!(telemetry::APPLY_SECONDS).record(begun.elapsed().as_secs_f64());
         count(&items);
         Ok(())

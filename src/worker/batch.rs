@@ -6,9 +6,7 @@ use super::records::Records;
 use super::shift::Shift;
 use crate::bus::Record;
 use crate::link::{self, Rules};
-use crate::model::{
-    Changes, DeadReason, Fact, Keys, Millis, Outcome, Reason, SightingResult, View,
-};
+use crate::model::{Changes, DeadReason, Fact, Millis, Outcome, Reason, SightingResult, View};
 use crate::resolve::ladder::Later;
 use crate::store::{
     Batch, Deferred, Planner, Settled, Step, Tracked, TrackedState, WaitsFor, Write,
@@ -226,12 +224,6 @@ fn waits_for(later: &Later) -> WaitsFor {
     } else {
         WaitsFor::Time
     }
-}
-
-/// What to read first, for callers that only look.
-#[must_use]
-pub fn keys_of(facts: &[Fact]) -> Keys {
-    link::keys(facts)
 }
 
 /// The word a finished item counts under.

@@ -6,7 +6,9 @@ use crate::bus::Stored;
 use crate::model::{AppId, Apps, DeadReason, EventId, Fact, Login};
 use crate::seal::{Keys, OpenError};
 use crate::wire::event::types;
-use crate::wire::{self, DecisionWire, ErasureWire, FieldError, Kind, LoginWire, Mode, OperatorKeys};
+use crate::wire::{
+    self, DecisionWire, ErasureWire, FieldError, Kind, LoginWire, Mode, OperatorKeys,
+};
 use std::sync::Arc;
 
 /// Everything reading a record takes.
@@ -71,7 +73,11 @@ impl Decoder {
         }
         if let Some(sealed) = event.sealed.take() {
             let aad = event.aad();
-            let opened = self.keys.hpke.open(&aad, &sealed).map_err(|e| unopened(&e))?;
+            let opened = self
+                .keys
+                .hpke
+                .open(&aad, &sealed)
+                .map_err(|e| unopened(&e))?;
             event.put_secrets(&opened).map_err(field)?;
         }
         let login = event

@@ -69,7 +69,11 @@ impl Deferrals {
                     }
                 });
             }
-            let pause = if full { LEAST_PAUSE } else { self.pause().await? };
+            let pause = if full {
+                LEAST_PAUSE
+            } else {
+                self.pause().await?
+            };
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
                 () = self.done.closed() => return Ok(()),

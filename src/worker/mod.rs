@@ -196,7 +196,10 @@ impl Worker {
     ) -> Result<Ended, WorkerError> {
         let (logins, links) = (&self.settings.logins, &self.settings.links);
         let start = recover::recover(&self.bus, &self.store, logins, links, assigned).await?;
-        let held: Vec<_> = start.iter().map(|p| (p.partition, p.relay.inline)).collect();
+        let held: Vec<_> = start
+            .iter()
+            .map(|p| (p.partition, p.relay.inline))
+            .collect();
         let shift = Arc::new(Shift::new(term, self.settings.in_flight, &held));
         let at: Vec<_> = start.iter().map(|p| (p.partition, p.input)).collect();
         member.start(term, &at).await?;

@@ -35,7 +35,13 @@ impl Records {
     /// For these topics, `partitions` of the login topic, a store's epoch, and a name for this
     /// installation (`ce_source`).
     #[must_use]
-    pub fn new(topics: Topics, partitions: u32, epoch: u32, source: String, keys: Arc<Keys>) -> Self {
+    pub fn new(
+        topics: Topics,
+        partitions: u32,
+        epoch: u32,
+        source: String,
+        keys: Arc<Keys>,
+    ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 topics,
@@ -100,7 +106,12 @@ impl Records {
 
     /// The `linked-logins` record of a login, if that topic is on.
     #[must_use]
-    pub fn linked_login(&self, head: &Head, item: &Item, result: &SightingResult) -> Option<Record> {
+    pub fn linked_login(
+        &self,
+        head: &Head,
+        item: &Item,
+        result: &SightingResult,
+    ) -> Option<Record> {
         let reason = match &item.end {
             End::Facts(fact) => match fact.as_ref() {
                 Fact::Sighting(s) => s.reason,
@@ -143,7 +154,11 @@ impl Records {
         let bytes = zeroize::Zeroizing::new(postcard::to_stdvec(&kept).unwrap_or_default());
         let id = place_id(record.partition, record.offset);
         // Fails only for texts past 64 GiB; a record has at most some MiB.
-        self.inner.keys.ring.seal("deferred", &id, &bytes).unwrap_or_default()
+        self.inner
+            .keys
+            .ring
+            .seal("deferred", &id, &bytes)
+            .unwrap_or_default()
     }
 
     /// A kept record, as it was; `None` if the ring has no key for it.

@@ -83,7 +83,11 @@ async fn check_topic(
         if digest(record) == position.digest {
             return Ok(());
         }
-        return Err(mismatch(topic, position.partition, "holds another record than the store has applied"));
+        return Err(mismatch(
+            topic,
+            position.partition,
+            "holds another record than the store has applied",
+        ));
     }
     let spec = [];
     let bounds = bus.topics(&spec).await?;
@@ -93,7 +97,11 @@ async fn check_topic(
         .and_then(|t| t.bounds.get(position.partition as usize).copied());
     match next {
         Some((_, next)) if next >= position.offset => Ok(()),
-        _ => Err(mismatch(topic, position.partition, "is shorter than the store's position in it")),
+        _ => Err(mismatch(
+            topic,
+            position.partition,
+            "is shorter than the store's position in it",
+        )),
     }
 }
 
@@ -105,7 +113,10 @@ async fn check_store(
 ) -> Result<RelayPosition, RecoverError> {
     let own = store.identity().store;
     if relay.seq == 0 {
-        return Ok(RelayPosition { store: own, ..relay });
+        return Ok(RelayPosition {
+            store: own,
+            ..relay
+        });
     }
     let row = store.outbox_row(partition, relay.seq).await?;
     let known = !relay.row.is_nil();
@@ -166,8 +177,13 @@ async fn lost_relay(
             break;
         };
         range.from = last.offset + 1;
-        let seqs = records.iter().flat_map(|r| &r.headers).filter(|(name, _)| name == SEQ_HEADER);
-        let largest = seqs.filter_map(|(_, v)| std::str::from_utf8(v).ok()?.parse::<u64>().ok()).max();
+        let seqs = records
+            .iter()
+            .flat_map(|r| &r.headers)
+            .filter(|(name, _)| name == SEQ_HEADER);
+        let largest = seqs
+            .filter_map(|(_, v)| std::str::from_utf8(v).ok()?.parse::<u64>().ok())
+            .max();
         seq = seq.max(largest.unwrap_or(0));
     }
     Ok(RelayPosition {

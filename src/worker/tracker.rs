@@ -29,7 +29,8 @@ struct Part {
 #[derive(Debug)]
 struct Slot {
     offset: i64,
-    record: Option<Arc<Stored>>,
+    /// Held until it is taken: the position after it is told with its digest.
+    record: Arc<Stored>,
     bytes: usize,
     staged: bool,
     done: bool,
@@ -63,7 +64,7 @@ impl Tracker {
         let bytes = weight(record);
         part.slots.push_back(Slot {
             offset: record.offset,
-            record: Some(Arc::clone(record)),
+            record: Arc::clone(record),
             bytes,
             staged: false,
             done: false,
@@ -95,7 +96,12 @@ impl Tracker {
         let parts = &mut self.parts;
         touched
             .keys()
-            .filter_map(|p| parts.get_mut(p)?.advance().map(|(offset, digest)| (*p, offset, digest)))
+            .filter_map(|p| {
+                parts
+                    .get_mut(p)?
+                    .advance()
+                    .map(|(offset, digest)| (*p, offset, digest))
+            })
             .map(|(partition, offset, digest)| Position {
                 partition,
                 offset,
@@ -112,7 +118,6 @@ impl Tracker {
         let silent = offset <= part.inline_out;
         if let Some(slot) = part.slot(offset) {
             slot.done = true;
-            slot.record = None;
             slot.inline = inline.filter(|_| !silent);
         }
     }
@@ -152,11 +157,6 @@ impl Tracker {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
-
-    /// The partitions held.
-    pub fn partitions(&self) -> impl Iterator<Item = u32> {
-        self.parts.keys().copied()
-    }
 }
 
 impl Part {
@@ -175,7 +175,7 @@ impl Part {
             return None;
         }
         let last = self.slots.get(self.staged - 1)?;
-        Some((last.offset + 1, digest(last.record.as_deref()?)))
+        Some((last.offset + 1, digest(&last.record)))
     }
 }
 
@@ -189,7 +189,10 @@ fn weight(record: &Stored) -> usize {
 pub fn digest(record: &Stored) -> Vec<u8> {
     let mut hash = Sha256::new();
     hash.update(record.timestamp.to_be_bytes());
-    for part in [record.key.as_slice(), record.value.as_deref().unwrap_or_default()] {
+    for part in [
+        record.key.as_slice(),
+        record.value.as_deref().unwrap_or_default(),
+    ] {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
@@ -235,14 +238,16 @@ mod tests {
             let mut finished = vec![];
             let mut out = vec![];
             let mut next = 0;
+            let mut staged = 0;
             for offset in order {
                 let positions = tracker.stage([(0, offset)].into_iter());
                 finished.push(offset);
-                let lowest = (0..41).find(|o| !finished.contains(o)).unwrap_or(40);
-                if let Some(position) = positions.first() {
-                    prop_assert_eq!(position.offset, lowest);
-                    prop_assert_eq!(&position.digest, &digest(&stored(lowest - 1)));
-                }
+                let before = staged;
+                staged = (0..41).find(|o| !finished.contains(o)).unwrap_or(40);
+                let lowest = staged;
+                let want = (staged > before).then(|| (staged, digest(&stored(staged - 1))));
+                let told = positions.first().map(|p| (p.offset, p.digest.clone()));
+                prop_assert_eq!(told, want, "a position is told whenever it moves");
                 tracker.done(0, offset, Some(inline(offset)));
                 while let Some(prefix) = tracker.take(0, 3) {
                     prop_assert!(prefix.input > next && prefix.input <= lowest);

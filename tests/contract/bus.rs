@@ -198,6 +198,8 @@ pub async fn topics_are_created_once_and_keep_their_partitions<B: Backend>() {
     let asked = bus.topics(std::slice::from_ref(&ask)).await.unwrap();
     assert_eq!(asked[0].bounds, vec![], "asking creates nothing");
     let made = bus.topics(std::slice::from_ref(&spec)).await.unwrap();
+    let all = bus.topics(&[]).await.unwrap();
+    assert!(all.contains(&made[0]), "with none wanted, all are told");
     assert_eq!(
         (&made[0].name, &made[0].bounds),
         (&spec.name, &vec![(0, 0); 2])
@@ -589,7 +591,12 @@ pub async fn a_torn_unit_is_invisible<B: Backend>() {
             progress: vec![progress(0, round)],
             records: records.collect(),
         };
-        let moment = Duration::from_micros(u64::try_from(round).unwrap() * 250);
+        // Some at once and some not at all, whatever the machine's speed.
+        let moment = match round % 8 {
+            1 => Duration::ZERO,
+            0 => PATIENCE,
+            _ => Duration::from_micros(round.unsigned_abs() * 250),
+        };
         let _ = tokio::time::timeout(moment, member.commit(unit)).await;
         drop((member, bus));
         let bus = backend.client().await;
@@ -694,7 +701,7 @@ pub async fn a_takeover_is_told_to_who_only_reads<B: Backend>() {
     );
 }
 
-pub async fn a_reset_sets_offsets_and_clears_the_relays_metadata<B: Backend>() {
+pub async fn a_reset_sets_offsets_and_leaves_the_relays_position<B: Backend>() {
     let backend = B::fresh().await;
     let bus = backend.client().await;
     bus.publish(vec![at(&backend.name("in"), 0, "v"); 9])
@@ -712,7 +719,8 @@ pub async fn a_reset_sets_offsets_and_clears_the_relays_metadata<B: Backend>() {
     let bus = backend.client().await;
     let member = bus.join().await.unwrap();
     let (term, assigned) = given(&*member).await;
-    assert_eq!((assigned[0].input, assigned[0].relay), (Some(2), None));
+    assert_eq!(assigned[0].input, Some(2));
+    assert_eq!(assigned[0].relay, Some(progress(0, 7).relay));
     member.start(term, &[(0, 2)]).await.unwrap();
     assert_eq!(take(&*member, 7, 100).await.len(), 7);
 }
@@ -765,7 +773,7 @@ macro_rules! bus_contract {
             a_dropped_commit_leaves_the_member_usable
             after_a_takeover_a_commit_is_void_and_all_is_given_anew
             a_takeover_is_told_to_who_only_reads
-            a_reset_sets_offsets_and_clears_the_relays_metadata
+            a_reset_sets_offsets_and_leaves_the_relays_position
             a_start_beyond_the_end_is_refused
         );
     };

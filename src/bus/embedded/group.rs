@@ -22,7 +22,7 @@ const SAVE: Insert = Insert {
 };
 const RESET: &str = "INSERT INTO log_positions (name, partition, input, relay)
     SELECT ?1, partition, min(max(?3, start), next), NULL FROM log_partitions WHERE topic = ?2
-    ON CONFLICT (name, partition) DO UPDATE SET input = excluded.input, relay = NULL";
+    ON CONFLICT (name, partition) DO UPDATE SET input = excluded.input";
 const COMMITTED: &str = "SELECT input FROM log_positions WHERE name = ? AND partition = ?";
 
 /// Ends the term and begins the next; returns it.
@@ -80,7 +80,8 @@ pub async fn save(tx: &mut Tx<'_>, group: &str, progress: &[Progress]) -> Result
     expect(tx.insert(&SAVE, values).await?, progress.len())
 }
 
-/// Sets every committed offset, within what the log holds, and clears the relay's positions.
+/// Sets every committed offset, within what the log holds. The relay's positions belong to a group
+/// of their own and stay.
 pub async fn reset(tx: &mut Tx<'_>, group: &str, input: &str, to: i64) -> Result<u64, Fault> {
     tx.exec(RESET, vec![group.into(), input.into(), to.into()])
         .await

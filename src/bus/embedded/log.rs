@@ -4,7 +4,7 @@
 use super::catalog::Placed;
 use super::codec;
 use crate::bus::Stored;
-use crate::sqlite::{Fault, File, Insert, Tx, Val};
+use crate::sqlite::{Fault, File, Insert, Snapshot, Tx, Val};
 use rustc_hash::FxHashMap;
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -25,15 +25,15 @@ const MOVE_HEADS: &str = "UPDATE log_partitions SET next = j.value ->> 1, newest
     FROM json_each(?) AS j WHERE log_partitions.id = j.value ->> 0";
 const LOGS: &str = "SELECT id FROM log_partitions WHERE topic = ? ORDER BY partition";
 const BOUNDS: &str = "SELECT start, next FROM log_partitions WHERE topic = ? ORDER BY partition";
-/// Sizes come from the row header; the large values are touched only by the outer query, which
-/// ends where the bytes (?4) are reached. The first record is always among them.
 const READ: &str = "SELECT place, timestamp, headers, key, value FROM log_records
-    WHERE place >= ?1 AND place <= (SELECT max(place) FROM (
-        SELECT place, sum(size) OVER (ORDER BY place ROWS UNBOUNDED PRECEDING) - size AS before FROM (
-            SELECT place, length(key) + ifnull(length(value), 0) + ifnull(length(headers), 0) AS size
-            FROM log_records WHERE place >= ?1 AND place < ?2 ORDER BY place LIMIT ?3))
-        WHERE before < ?4)
-    ORDER BY place";
+    WHERE place >= ? AND place < ? ORDER BY place LIMIT ?";
+/// Sizes come from the row header; values on overflow pages are not touched.
+const SIZE: &str = "SELECT count(*), sum(size) FROM (
+    SELECT length(key) + ifnull(length(value), 0) + ifnull(length(headers), 0) AS size
+    FROM log_records WHERE place >= ? AND place < ? ORDER BY place LIMIT ?)";
+
+/// A record's size before any was seen.
+pub const TYPICAL_BYTES: usize = 512;
 
 /// A partition in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,8 +62,10 @@ pub struct Stretch {
     pub from: i64,
     pub to: i64,
     pub records: usize,
-    /// Reading ends with the record that reaches it.
+    /// No more than that, but one record at least.
     pub bytes: usize,
+    /// What a record is thought to take: the first guess of how many they will be.
+    pub typical: usize,
 }
 
 /// The next offset and the newest timestamp of a partition.
@@ -110,19 +112,40 @@ async fn heads(tx: &mut Tx<'_>, records: &[Placed]) -> Result<FxHashMap<i64, Hea
     rows.iter().map(head).collect()
 }
 
-/// Reads a stretch of a partition, in order.
-pub async fn read(file: &File, part: Part, stretch: Stretch) -> Result<Vec<Stored>, Fault> {
+/// Reads a stretch of a partition, in order. None means that there is none in this snapshot.
+pub async fn read(
+    snapshot: &mut Snapshot<'_>,
+    part: Part,
+    stretch: Stretch,
+) -> Result<Vec<Stored>, Fault> {
     if stretch.to <= stretch.from {
         return Ok(Vec::new());
     }
-    let args = vec![
-        part.place(stretch.from).into(),
-        part.place(stretch.to).into(),
-        whole(stretch.records),
-        whole(stretch.bytes),
-    ];
-    let rows = file.all(READ, args).await?;
+    let args = |records: usize| {
+        let (from, to) = (part.place(stretch.from), part.place(stretch.to));
+        vec![from.into(), to.into(), whole(records)]
+    };
+    let guess = stretch.bytes / stretch.typical.max(1);
+    let mut records = stretch.records.min(guess.max(1));
+    loop {
+        let rows = snapshot.all(SIZE, args(records)).await?;
+        let Some((count, bytes)) = rows.first().map(size).transpose()? else {
+            break;
+        };
+        if count <= 1 || bytes <= stretch.bytes {
+            break;
+        }
+        // Scaled, with a little room for unequal sizes; by a quarter at least, so that it ends.
+        records = (count * stretch.bytes / bytes * 15 / 16).clamp(1, (count * 3 / 4).max(1));
+    }
+    let rows = snapshot.all(READ, args(records)).await?;
     rows.iter().map(|row| stored(part, row)).collect()
+}
+
+fn size(row: &SqliteRow) -> Result<(usize, usize), Fault> {
+    let (count, bytes): (i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?);
+    let unsigned = |n| usize::try_from(n).unwrap_or(0);
+    Ok((unsigned(count), unsigned(bytes.unwrap_or(0))))
 }
 
 fn stored(part: Part, row: &SqliteRow) -> Result<Stored, Fault> {
@@ -142,6 +165,14 @@ pub async fn bounds(file: &File, topic: &str) -> Result<Vec<(i64, i64)>, Fault> 
     rows.iter()
         .map(|row| Ok((row.try_get(0)?, row.try_get(1)?)))
         .collect()
+}
+
+/// The names of all topics.
+pub async fn names(file: &File) -> Result<Vec<std::sync::Arc<str>>, Fault> {
+    let sql = "SELECT DISTINCT topic FROM log_partitions ORDER BY topic";
+    let rows = file.all(sql, Vec::new()).await?;
+    let name = |row: &SqliteRow| Ok(row.try_get::<String, _>(0)?.into());
+    rows.iter().map(name).collect()
 }
 
 /// The ids of the partitions of `topic`, in order.
@@ -177,4 +208,93 @@ pub fn expect(touched: u64, meant: usize) -> Result<(), Fault> {
     Err(Fault::Corrupt(format!(
         "the log: {touched} rows written instead of {meant}"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bus::Record;
+    use crate::sqlite::Options;
+
+    fn record(value: &[u8]) -> Placed {
+        Placed {
+            log: 1,
+            record: Record {
+                topic: "t".into(),
+                key: vec![],
+                value: Some(value.to_vec()),
+                headers: vec![],
+                partition: None,
+            },
+        }
+    }
+
+    async fn file(dir: &tempfile::TempDir) -> std::sync::Arc<File> {
+        let path = dir.path().join("log");
+        let file = File::open(&path, Options::default()).await.unwrap();
+        let mut tx = file.begin().await.unwrap();
+        let sql = "INSERT INTO log_partitions (topic, partition) VALUES ('t', 0)";
+        tx.exec(sql, vec![]).await.unwrap();
+        tx.commit().await.unwrap();
+        file
+    }
+
+    #[tokio::test]
+    async fn time_does_not_go_back_with_the_clock() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file(&dir).await;
+        for now in [1_000, 400, 1_001] {
+            let mut tx = file.begin().await.unwrap();
+            append(&mut tx, vec![record(b"v")], now).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        let part = Part { log: 1, number: 0 };
+        let mut snapshot = file.snapshot().await.unwrap();
+        let stretch = Stretch {
+            from: 0,
+            to: 9,
+            records: 9,
+            bytes: 9,
+            typical: 1,
+        };
+        let all = read(&mut snapshot, part, stretch).await.unwrap();
+        let times: Vec<i64> = all.iter().map(|r| r.timestamp).collect();
+        assert_eq!(times, [1_000, 1_000, 1_001]);
+    }
+
+    /// Whatever the sizes and the guess: a prefix, not empty, within the bytes unless it is one.
+    #[tokio::test]
+    async fn a_read_keeps_within_its_bytes() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file(&dir).await;
+        let sizes = [1, 2_000, 1, 1, 1, 900, 20_000, 1, 1, 300, 300, 300, 300, 1];
+        let records = sizes.iter().map(|size| record(&vec![0; *size])).collect();
+        let mut tx = file.begin().await.unwrap();
+        append(&mut tx, records, 1).await.unwrap();
+        tx.commit().await.unwrap();
+        let mut snapshot = file.snapshot().await.unwrap();
+        for (from, bytes) in (0..14).flat_map(|f| [1, 10, 700, 3_000, 50_000].map(|b| (f, b))) {
+            for typical in [1, 100, 100_000] {
+                let stretch = Stretch {
+                    from,
+                    to: 14,
+                    records: 9,
+                    bytes,
+                    typical,
+                };
+                let part = Part { log: 1, number: 0 };
+                let read = read(&mut snapshot, part, stretch).await.unwrap();
+                let offsets: Vec<i64> = read.iter().map(|r| r.offset).collect();
+                let count = i64::try_from(read.len()).unwrap();
+                assert!((1..=9).contains(&count));
+                assert_eq!(offsets, (from..from + count).collect::<Vec<_>>());
+                let sum: usize = read
+                    .iter()
+                    .filter_map(|r| r.value.as_ref())
+                    .map(Vec::len)
+                    .sum();
+                assert!(count == 1 || sum <= bytes, "{sum} of {bytes}");
+            }
+        }
+    }
 }

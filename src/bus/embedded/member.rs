@@ -40,6 +40,8 @@ struct State {
     at: Vec<Option<i64>>,
     /// The partition that is read first next time.
     turn: usize,
+    /// Bytes of a record, by the last look.
+    typical: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +73,7 @@ impl EmbeddedMember {
             phase: Phase::Untold,
             at: vec![None; input.parts().count()],
             turn: 0,
+            typical: log::TYPICAL_BYTES,
         };
         Ok(Self {
             core,
@@ -78,6 +81,10 @@ impl EmbeddedMember {
             state: Mutex::new(state),
             ended: Notify::new(),
         })
+    }
+
+    async fn tails(&self) -> Result<(Term, Vec<i64>), Fault> {
+        group::tails(&self.core.file, &self.core.group, &self.core.input).await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -111,13 +118,12 @@ impl EmbeddedMember {
 
     /// Reads what there is, an equal share of each partition, what one leaves going to the others.
     async fn look(&self, limit: usize) -> Result<Look, BusError> {
-        let (term, at, turn) = {
+        let (term, at, turn, typical) = {
             let mut state = self.state();
             state.turn = (state.turn + 1) % state.at.len().max(1);
-            (state.term, state.at.clone(), state.turn)
+            (state.term, state.at.clone(), state.turn, state.typical)
         };
-        let (current, tails) =
-            group::tails(&self.core.file, &self.core.group, &self.core.input).await?;
+        let (current, tails) = self.tails().await?;
         if current != term {
             self.end_term();
             return Ok(Look::TermOver);
@@ -129,8 +135,11 @@ impl EmbeddedMember {
                 (from < to).then_some(Behind { index, from, to })
             })
             .collect();
-        let records = self.read(&mut behind, limit.max(1)).await?;
-        self.advance(term, &behind);
+        if behind.is_empty() {
+            return Ok(Look::Nothing);
+        }
+        let records = self.read(&mut behind, limit.max(1), typical).await?;
+        self.advance(term, &behind, &records);
         Ok(if records.is_empty() {
             Look::Nothing
         } else {
@@ -139,7 +148,13 @@ impl EmbeddedMember {
     }
 
     /// Reads; afterwards each `from` is where to go on.
-    async fn read(&self, behind: &mut [Behind], limit: usize) -> Result<Vec<Stored>, Fault> {
+    async fn read(
+        &self,
+        behind: &mut [Behind],
+        limit: usize,
+        typical: usize,
+    ) -> Result<Vec<Stored>, Fault> {
+        let mut snapshot = self.core.file.snapshot().await?;
         let (mut records, mut bytes) = (Vec::new(), 0);
         let parts: Vec<_> = self.input.parts().collect();
         let mut left = behind.len();
@@ -155,8 +170,9 @@ impl EmbeddedMember {
                 to: one.to,
                 records: (limit - records.len()).div_ceil(left),
                 bytes: (NEXT_BYTES - bytes).div_ceil(left),
+                typical,
             };
-            let read = log::read(&self.core.file, part, stretch).await?;
+            let read = log::read(&mut snapshot, part, stretch).await?;
             // Nothing below the tail: what was there has been compacted away.
             one.from = read.last().map_or(one.to, |r| r.offset + 1);
             bytes += read.iter().map(Stored::size).sum::<usize>();
@@ -166,11 +182,13 @@ impl EmbeddedMember {
         Ok(records)
     }
 
-    fn advance(&self, term: Term, behind: &[Behind]) {
+    fn advance(&self, term: Term, behind: &[Behind], records: &[Stored]) {
         let mut state = self.state();
         if state.term != term {
             return;
         }
+        let bytes: usize = records.iter().map(Stored::size).sum();
+        state.typical = bytes.checked_div(records.len()).unwrap_or(0).max(1);
         for one in behind {
             if let Some(at) = state.at.get_mut(one.index) {
                 *at = Some(one.from);
@@ -234,7 +252,7 @@ impl Member for EmbeddedMember {
 
     async fn start(&self, term: Term, at: &[(u32, i64)]) -> Result<(), BusError> {
         self.check(at.iter().map(|(partition, _)| *partition))?;
-        let (_, tails) = group::tails(&self.core.file, &self.core.group, &self.core.input).await?;
+        let (_, tails) = self.tails().await?;
         for (partition, offset) in at {
             let tail = usize::try_from(*partition).ok().and_then(|i| tails.get(i));
             if tail.is_none_or(|tail| offset > tail) {
@@ -279,9 +297,10 @@ impl Member for EmbeddedMember {
 }
 
 impl Stored {
-    /// Bytes of key and value: what reading ahead is bounded by.
+    /// Bytes of key, value and headers: what reading ahead is bounded by.
     fn size(&self) -> usize {
-        self.key.len() + self.value.as_ref().map_or(0, Vec::len)
+        let headers: usize = self.headers.iter().map(|(n, v)| n.len() + v.len()).sum();
+        self.key.len() + self.value.as_ref().map_or(0, Vec::len) + headers
     }
 }
 

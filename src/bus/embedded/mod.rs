@@ -79,7 +79,7 @@ impl EmbeddedBus {
     }
 
     /// Resets the group as Kafka's tool does: every partition's committed input becomes `to`, within
-    /// what the log holds, and what the group remembers of the relay is cleared.
+    /// what the log holds. The relay's position, which a group of its own keeps, stays.
     ///
     /// # Errors
     /// `Refused` while a worker runs.
@@ -113,18 +113,23 @@ impl Bus for EmbeddedBus {
             to: range.to,
             records: limit.max(1),
             bytes: READ_BYTES,
+            typical: log::TYPICAL_BYTES,
         };
-        Ok(log::read(&self.core.file, part, stretch).await?)
+        let mut snapshot = self.core.file.snapshot().await?;
+        Ok(log::read(&mut snapshot, part, stretch).await?)
     }
 
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
         self.core.catalog.create(wanted).await?;
-        let mut states = Vec::with_capacity(wanted.len());
-        for spec in wanted {
-            states.push(TopicState {
-                name: Arc::clone(&spec.name),
-                bounds: log::bounds(&self.core.file, &spec.name).await?,
-            });
+        let names: Vec<Arc<str>> = if wanted.is_empty() {
+            log::names(&self.core.file).await?
+        } else {
+            wanted.iter().map(|spec| Arc::clone(&spec.name)).collect()
+        };
+        let mut states = Vec::with_capacity(names.len());
+        for name in names {
+            let bounds = log::bounds(&self.core.file, &name).await?;
+            states.push(TopicState { name, bounds });
         }
         Ok(states)
     }

@@ -111,7 +111,7 @@ async fn commit(
             let error = fault.into();
             answer(
                 std::iter::once(first).chain(waiting).map(|b| b.caller),
-                Err(error),
+                &Err(error),
             );
             return None;
         }
@@ -127,7 +127,7 @@ async fn commit(
     if outcome.is_ok() {
         core.appended.send_replace(());
     }
-    answer(callers.into_iter(), outcome.map_err(Into::into));
+    answer(callers.into_iter(), &outcome.map_err(Into::into));
     left
 }
 
@@ -152,9 +152,9 @@ fn gather(
     (group, None)
 }
 
-fn answer(callers: impl Iterator<Item = Caller>, outcome: Result<(), BusError>) {
+fn answer(callers: impl Iterator<Item = Caller>, outcome: &Result<(), BusError>) {
     for caller in callers {
-        let same = match &outcome {
+        let same = match outcome {
             Ok(()) => Ok(()),
             Err(BusError::Unavailable(text)) => Err(BusError::Unavailable(text.clone())),
             Err(BusError::Refused(text)) => Err(BusError::Refused(text.clone())),

@@ -38,7 +38,7 @@ pub struct Retained {
 }
 
 /// What a step did.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 pub(super) struct Step {
     pub deleted: usize,
     pub more: bool,

@@ -5,6 +5,7 @@
 mod emit;
 mod event;
 mod plan;
+mod rules;
 mod truth;
 
 pub use event::Event;
@@ -80,7 +81,7 @@ impl Population {
     /// # Errors
     /// None in practice: generated ids are valid.
     pub fn truth(&self, person: u64, world: &World) -> Result<Truth, InvalidId> {
-        truth::of(self, person, world)
+        rules::truth(self, person, world)
     }
 
     /// Codes, data and events of a login share its number; `part` tells its events apart.

@@ -173,8 +173,8 @@ fn app_weights(world: &World) -> Vec<(AppNo, u32)> {
         .collect()
 }
 
-fn draw_kind(world: &World, app: AppNo, dice: &mut Dice) -> Kind {
-    let Some(app) = world.app(app) else {
+fn draw_kind(world: &World, number: AppNo, dice: &mut Dice) -> Kind {
+    let Some(app) = world.app(number) else {
         return Kind::OpenIdOnly;
     };
     let drawn = match (app.kind, app.platform) {
@@ -183,8 +183,13 @@ fn draw_kind(world: &World, app: AppNo, dice: &mut Dice) -> Kind {
         (AppKind::MobileApp, _) => dice.weighted(&MOBILE),
         _ => dice.weighted(&PAGES),
     };
+    let lonely = other_mini(world, number).is_none();
     match drawn {
-        Some(Kind::DeadCode(_)) => Kind::DeadCode(dice.of(&DEAD).copied().unwrap_or(Dead::Unknown)),
+        Some(Kind::DeadCode(_)) => match dice.of(&DEAD) {
+            Some(Dead::OtherApp) if lonely => Kind::DeadCode(Dead::Unknown),
+            dead => Kind::DeadCode(dead.copied().unwrap_or(Dead::Unknown)),
+        },
+        Some(Kind::WrongAppData) if lonely => Kind::StaleData,
         drawn => drawn.unwrap_or(Kind::OpenIdOnly),
     }
 }

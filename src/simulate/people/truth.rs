@@ -1,10 +1,7 @@
 //! What a perfect worker could know of a person from the events, and the judgement on what a real
 //! one made of them.
 
-use super::super::world::World;
-use super::Population;
-use super::plan::{self, Dead, Kind, Login};
-use crate::model::{Account, DeadReason, InvalidId, Reason, UnionId, UnionKey, UserId};
+use crate::model::{Account, DeadReason, Reason, UnionId, UnionKey, UserId};
 
 /// What is true about one person.
 #[derive(Clone, Debug)]
@@ -50,8 +47,8 @@ pub struct Expected {
     pub union: Option<UnionKey>,
     /// Otherwise, why not: one of these.
     pub reasons: Vec<Reason>,
-    /// How many of its claims should be contested.
-    pub contested: usize,
+    /// Its claims that should be contested.
+    pub contested: Vec<UnionKey>,
 }
 
 /// One account as the product shows it.
@@ -136,7 +133,7 @@ impl Truth {
                         account: account.clone(),
                         union: None,
                         reasons: Vec::new(),
-                        contested: 0,
+                        contested: Vec::new(),
                     });
                     all.len() - 1
                 }
@@ -171,7 +168,12 @@ impl Truth {
             }
         }
         verdict.users = users.len() as u64;
-        let own = |account: &Account| expected.iter().any(|e| e.account == *account);
+        // Also what a lost event showed, in case it was not lost after all: it is no stranger's.
+        let own = |account: &Account| {
+            self.traces
+                .iter()
+                .any(|t| t.account.as_ref() == Some(account))
+        };
         let stranger = |u: &&&Found| u.members.iter().any(|m| !own(m));
         verdict.wrong_merges = users.iter().filter(stranger).count() as u64;
         verdict.missed_merges = missed_merges(&expected, found);
@@ -207,7 +209,10 @@ impl Expected {
             }
             Outcome::Links(union) => self.union = Some(union.clone()),
             Outcome::Unresolved(reasons) => self.reasons.extend(*reasons),
-            Outcome::Contested(_) => self.contested += 1,
+            Outcome::Contested(union) if !self.contested.contains(union) => {
+                self.contested.push(union.clone());
+            }
+            Outcome::Contested(_) => (),
             Outcome::Dead(_) => (),
         }
     }
@@ -226,110 +231,9 @@ impl Expected {
     }
 }
 
-const NO_KEY: &[Reason] = &[
+/// Why data without its key shows no unionid.
+pub(super) const NO_KEY: &[Reason] = &[
     Reason::NoSessionKey,
     Reason::Deferred,
     Reason::DecryptFailed,
 ];
-/// Data that does not decrypt may wait for a key that does, for a day.
-const UNDECRYPTABLE: &[Reason] = NO_KEY;
-const NOTHING: &[Reason] = &[Reason::NoUnionid, Reason::Deferred];
-const UNBOUND: &[Reason] = &[
-    Reason::AppNotBound,
-    Reason::NoUnionid,
-    Reason::DecryptedWithoutUnionid,
-];
-/// Whether an expired code is sent to WeChat at all is the product's choice.
-const CODE_DEAD: &[DeadReason] = &[DeadReason::CodeDead, DeadReason::CodeExpired];
-/// 40163 for a code that was never sent before: used elsewhere, or an answer lost.
-const CODE_USED: &[DeadReason] = &[DeadReason::CodeDead, DeadReason::CodeLost];
-
-/// Computes the truth about a person.
-pub(super) fn of(population: &Population, person: u64, world: &World) -> Result<Truth, InvalidId> {
-    let mut traces = Vec::new();
-    for login in plan::logins(world, population.seed, person) {
-        traces_of(population, person, world, &login, &mut traces)?;
-    }
-    Ok(Truth { person, traces })
-}
-
-fn traces_of(
-    population: &Population,
-    person: u64,
-    world: &World,
-    login: &Login,
-    traces: &mut Vec<Trace>,
-) -> Result<(), InvalidId> {
-    let id = |part| population.event_id(person, login.n, part);
-    let own = world.account(person, login.app)?;
-    let union = world.unionid(person, login.app)?;
-    let links = || {
-        union
-            .clone()
-            .map_or(Outcome::Unresolved(UNBOUND), Outcome::Links)
-    };
-    let mut trace = |part, needs, account: Option<&Account>, outcome| {
-        traces.push(Trace {
-            event: id(part),
-            needs,
-            account: account.cloned(),
-            outcome,
-        });
-    };
-    let blocked = world.blocked(person);
-    let by_code = matches!(
-        login.kind,
-        Kind::Code | Kind::CodeBare | Kind::CodeThenData | Kind::CodeWithData
-    );
-    if by_code && blocked {
-        trace('a', None, None, Outcome::Dead(&[DeadReason::UserBlocked]));
-        if login.kind == Kind::CodeThenData {
-            trace('b', None, Some(&own), Outcome::Unresolved(NO_KEY));
-        }
-        return Ok(());
-    }
-    let unresolved = |reasons| Outcome::Unresolved(reasons);
-    let bare = unresolved(if union.is_some() { NOTHING } else { UNBOUND });
-    match login.kind {
-        Kind::Code | Kind::CodeWithData | Kind::Exchanged | Kind::Provided => {
-            trace('a', None, Some(&own), links());
-        }
-        Kind::CodeBare | Kind::OpenIdOnly => trace('a', None, Some(&own), bare),
-        Kind::CodeThenData => {
-            trace('a', None, Some(&own), bare);
-            trace('b', Some(id('a')), Some(&own), links());
-        }
-        Kind::Snapshot => {
-            let (openid, _) = world.snapshot_text(person, login.app);
-            let account = world.account_of(login.app, &openid)?;
-            trace(
-                'a',
-                None,
-                Some(&account),
-                unresolved(&[Reason::SnapshotUser]),
-            );
-        }
-        Kind::Placeholder => {
-            let reasons = &[Reason::PlaceholderUnionid];
-            trace('a', None, Some(&own), unresolved(reasons));
-        }
-        Kind::StaleData | Kind::WrongAppData | Kind::OthersData => {
-            trace('a', None, Some(&own), unresolved(UNDECRYPTABLE));
-        }
-        Kind::Contradicted => {
-            trace('a', None, Some(&own), links());
-            let stranger = world.unionid(plan::partner(person), login.app)?;
-            let outcome = stranger.map_or(Outcome::Unresolved(UNBOUND), Outcome::Contested);
-            trace('b', None, Some(&own), outcome);
-        }
-        Kind::DeadCode(dead) => {
-            let reasons = if dead == Dead::Used {
-                CODE_USED
-            } else {
-                CODE_DEAD
-            };
-            trace('a', None, None, Outcome::Dead(reasons));
-        }
-    }
-    Ok(())
-}

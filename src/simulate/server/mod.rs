@@ -99,11 +99,12 @@ async fn exchange(
     api: Api,
     query: Fields,
 ) -> Response {
-    if method != Method::GET {
-        return respond(shared, conn, shared.sim.wrong_method(43001)).await;
-    }
     let fields = query.map(|Query(fields)| fields).unwrap_or_default();
     let field = |name| fields.get(name).map_or("", String::as_str);
+    if method != Method::GET {
+        let reply = shared.sim.wrong_method(api, field("appid"));
+        return respond(shared, conn, reply).await;
+    }
     let code = match api {
         Api::Code2Session => "js_code",
         Api::Oauth => "code",

@@ -4,18 +4,20 @@
 //! Durable: WAL with `synchronous=FULL`. A transaction whose future is dropped is rolled back before
 //! the next one begins. Statements can be traced, so that the benchmark can replay them.
 
-mod fault;
-mod statement;
+mod connect;
+mod rows;
+mod value;
 
-pub use fault::Fault;
-pub use statement::{Insert, Select, Val, bind};
+pub use rows::{Insert, Select};
+pub use value::{Fault, Val, bind};
 
+use connect::{connect, migrate};
+use rows::{INSERT_STEPS, rows_sql, steps};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor};
-use statement::{INSERT_STEPS, rows_sql, steps};
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,16 +86,15 @@ impl File {
             .busy_timeout(BUSY)
             .statement_cache_capacity(256)
             .row_buffer_size(2_000)
-            .pragma("temp_store", "memory")
             // What is erased is overwritten, not only unlinked, where that costs no further page.
             .pragma("secure_delete", "fast")
+            .pragma("temp_store", "memory")
             .pragma("journal_size_limit", "134217728")
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
             .disable_statement_logging();
         let writer = base.clone().pragma("cache_size", (-CACHE_KIB).to_string());
-        let mut conn = SqliteConnection::connect_with(&writer).await?;
-        sqlx::migrate!("migrations/sqlite")
-            .run_direct(None, &mut conn, false)
+        let mut conn = connect(&writer).await?;
+        migrate(&mut conn)
             .await
             .map_err(|e| Fault::Corrupt(format!("migrations of {}: {e}", path.display())))?;
         let readers = SqlitePoolOptions::new()

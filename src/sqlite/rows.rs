@@ -1,8 +1,6 @@
-//! Values and the texts of set-based statements: of a few fixed sizes each, so that all of them stay
-//! prepared.
+//! Statements over many rows, in a few fixed sizes each, so that they stay prepared.
 
-use serde::{Deserialize, Serialize};
-use sqlx::sqlite::SqliteArguments;
+use super::value::Val;
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 
@@ -11,59 +9,6 @@ use std::sync::{Arc, LazyLock, Mutex};
 pub(super) const INSERT_STEPS: [usize; 4] = [256, 32, 4, 1];
 /// Keys of one multi-key read; the last step is filled up with NULLs, which find nothing.
 const SELECT_STEPS: [usize; 3] = [4, 32, 256];
-/// A bound value.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub enum Val {
-    /// NULL.
-    Null,
-    /// INTEGER.
-    Int(i64),
-    /// TEXT.
-    Text(String),
-    /// BLOB.
-    Blob(Vec<u8>),
-}
-
-impl From<i64> for Val {
-    fn from(v: i64) -> Self {
-        Self::Int(v)
-    }
-}
-impl From<u32> for Val {
-    fn from(v: u32) -> Self {
-        Self::Int(i64::from(v))
-    }
-}
-impl From<bool> for Val {
-    fn from(v: bool) -> Self {
-        Self::Int(i64::from(v))
-    }
-}
-impl From<&str> for Val {
-    fn from(v: &str) -> Self {
-        Self::Text(v.to_owned())
-    }
-}
-impl From<String> for Val {
-    fn from(v: String) -> Self {
-        Self::Text(v)
-    }
-}
-impl From<&[u8]> for Val {
-    fn from(v: &[u8]) -> Self {
-        Self::Blob(v.to_vec())
-    }
-}
-impl From<Vec<u8>> for Val {
-    fn from(v: Vec<u8>) -> Self {
-        Self::Blob(v)
-    }
-}
-impl<T: Into<Val>> From<Option<T>> for Val {
-    fn from(v: Option<T>) -> Self {
-        v.map_or(Self::Null, Into::into)
-    }
-}
 
 /// A multi-row insert: `head` up to and with `VALUES`, one row's `(?, …)`, and what follows.
 #[derive(Debug)]
@@ -85,24 +30,6 @@ pub struct Select {
     pub columns: usize,
     /// What follows the keys, from `)` on.
     pub tail: &'static str,
-}
-
-/// Values as sqlx wants them.
-#[must_use]
-pub fn bind(args: Vec<Val>) -> SqliteArguments {
-    use sqlx::Arguments;
-    let mut bound = SqliteArguments::default();
-    bound.reserve(args.len(), 0);
-    for arg in args {
-        // Adding an owned value of these four types cannot fail.
-        let _ = match arg {
-            Val::Null => bound.add(None::<i64>),
-            Val::Int(v) => bound.add(v),
-            Val::Text(v) => bound.add(v),
-            Val::Blob(v) => bound.add(v),
-        };
-    }
-    bound
 }
 
 /// Cuts keys into statements of a few fixed sizes.

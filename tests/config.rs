@@ -1,0 +1,560 @@
+//! The configuration: what is read, and every refusal with its key and remedy, never a value.
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may stop"
+)]
+
+use std::io::Write;
+use std::time::Duration;
+use unilink::config::{Config, Environment, Invalid};
+use unilink::model::{AppId, Millis};
+
+fn env(vars: &[(&str, &str)]) -> Environment {
+    vars.iter().copied().collect()
+}
+
+fn read(text: &str) -> Result<Config, Invalid> {
+    Config::read(text, "test.toml", &env(&[]))
+}
+
+/// The one problem that a text has, as `key: problem`.
+fn problem(text: &str) -> String {
+    problem_with(text, &[])
+}
+
+fn problem_with(text: &str, vars: &[(&str, &str)]) -> String {
+    let invalid = Config::read(text, "test.toml", &env(vars)).expect_err("refused");
+    assert_eq!(invalid.problems.len(), 1, "{invalid}");
+    let (key, problem) = &invalid.problems[0];
+    format!("{key}: {problem}")
+}
+
+#[track_caller]
+fn refused(text: &str, want: &[&str]) {
+    let got = problem(text);
+    for part in want {
+        assert!(
+            got.contains(part),
+            "{text}\n  gives: {got}\n  wanted: {part}"
+        );
+    }
+}
+
+#[test]
+fn nothing_at_all_is_the_embedded_profile_on_loopback() {
+    let config = read("").expect("valid");
+    assert_eq!(config.store.path.to_str(), Some("unilink.db"));
+    assert_eq!(config.seal.key_file.to_str(), Some("unilink.keys"));
+    assert_eq!(config.intake.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.api.listen.to_string(), "127.0.0.1:8081");
+    assert_eq!(config.intake.rate, None);
+    assert_eq!(config.worker.inline_budget, Duration::from_secs(1));
+    assert_eq!(config.topics.linked_logins, None);
+    assert_eq!(config.topics.specs().len(), 6);
+    assert!(config.identity.namespace.is_none());
+}
+
+#[test]
+fn the_example_is_valid_and_shows_every_default() {
+    let text = include_str!("../unilink.example.toml");
+    let vars = env(&[
+        ("UNILINK_INTAKE_KEY", "k1"),
+        ("UNILINK_API_KEY", "k2"),
+        ("WECHAT_APP_SECRET", "s"),
+    ]);
+    let config = Config::read(text, "example", &vars).expect("valid");
+    let defaults = read("").expect("valid");
+    let apps = config.apps();
+    let moved = AppId::parse("wxfedcba9876543210").expect("valid");
+    let since = Millis::parse_rfc3339("2026-01-31T00:00:00+08:00").expect("valid");
+    let at = |t| apps.platform_at(&moved, t).map(|p| p.as_str());
+    assert_eq!(
+        (at(since.plus(-1)), at(since)),
+        (Some("games"), Some("main"))
+    );
+    assert_eq!(config.operators[0].id, "alice");
+    for section in [
+        "topics", "worker", "wechat", "bus", "store", "seal", "identity",
+    ] {
+        let of = |c: &Config| {
+            let all = format!("{c:#?}");
+            let from = all.find(&format!("\n    {section}: ")).expect(section);
+            let to = all[from + 1..].find("\n    },").expect("end");
+            all[from..from + to].to_owned()
+        };
+        assert_eq!(
+            of(&config),
+            of(&defaults),
+            "[{section}] of the example is no default"
+        );
+    }
+}
+
+#[test]
+fn variables_override_the_file_key_by_key() {
+    let vars = env(&[
+        ("UNILINK_INTAKE__MAX_EVENTS", "7"),
+        ("UNILINK_INTAKE__KEYS", "env:K, 0123"),
+        ("UNILINK_INTAKE__REQUIRE_SEALED", "true"),
+        ("UNILINK_WORKER__LINGER", "9ms"),
+        ("K", "from-k"),
+        ("UNILINK_CONFIG", "x"),
+        ("UNILINK_LOG", "debug"),
+        ("UNILINK_CASES", "1"),
+        ("UNILINK_FUZZ", "1"),
+        ("UNILINK_BLESS", "1"),
+    ]);
+    let text = "[intake]\nmax_events = 5\nmax_body = 2048\n";
+    let config = Config::read(text, "test.toml", &vars).expect("valid");
+    assert_eq!(
+        (config.intake.max_events, config.intake.max_body),
+        (7, 2048)
+    );
+    let keys: Vec<_> = config.intake.keys.iter().map(|k| k.expose()).collect();
+    assert_eq!(keys, ["from-k", "0123"]);
+    assert!(config.intake.require_sealed);
+    assert_eq!(config.worker.linger, Duration::from_millis(9));
+}
+
+#[test]
+fn every_default_key_can_be_overridden() {
+    // Each of these reaches its section: wrong types and bad values name the variable or the key.
+    for (name, want) in [
+        (
+            "UNILINK_INTAKE__MAX_BODY",
+            "UNILINK_INTAKE__MAX_BODY: must be a whole number",
+        ),
+        ("UNILINK_INTAKE__REQUIRE_SEALED", "true or false"),
+        ("UNILINK_API__LISTEN", "api.listen: must be an IP address"),
+        (
+            "UNILINK_IDENTITY__NAMESPACE",
+            "identity.namespace: must be a random UUID",
+        ),
+        ("UNILINK_WECHAT__TIMEOUT", "wechat.timeout: must be a time"),
+        ("UNILINK_TOPICS__LOGINS_PARTITIONS", "whole number"),
+        ("UNILINK_BUS__URL", "bus.url: must be embedded"),
+    ] {
+        let got = problem_with("", &[(name, "no such")]);
+        assert!(got.contains(want), "{name}: {got}");
+    }
+    let config = Config::read("", "t", &env(&[("UNILINK_SEAL__KEY_FILE", "k")])).expect("valid");
+    assert_eq!(config.seal.key_file.to_str(), Some("k"));
+}
+
+#[test]
+fn variables_that_are_no_keys_are_named() {
+    for name in [
+        "UNILINK_INTAKE__MAX_BODYS",
+        "UNILINK_NOSUCH__KEY",
+        "UNILINK_INTAKE",
+        "UNILINK_X",
+    ] {
+        let got = problem_with("", &[(name, "hunter2")]);
+        assert!(
+            got.contains(name) && got.contains("UNILINK_SECTION__KEY"),
+            "{got}"
+        );
+        assert!(!got.contains("hunter2"), "{got}");
+    }
+    let got = problem_with("", &[("UNILINK_APPS__0__SECRET", "hunter2")]);
+    assert!(got.contains("env:NAME"), "{got}");
+}
+
+#[test]
+fn unknown_keys_and_sections_are_named_with_the_known_ones() {
+    refused(
+        "[intake]\nmax_bodyy = 1",
+        &["intake", "max_bodyy", "max_body,"],
+    );
+    refused("[intakes]\nmax_body = 1", &["intakes", "no section"]);
+    refused("[bus.kafka]\nx = 1", &["bus", "unknown key `kafka`"]);
+    refused(
+        "[[platforms]]\nid = \"p\"\nname = \"x\"",
+        &["platforms[0]", "unknown key `name`"],
+    );
+    let app = "[[apps]]\nappid = \"wx1\"\nkind = \"website\"\n";
+    refused(
+        &format!("{app}secrets = \"hunter2\""),
+        &["apps[0]", "unknown key `secrets`"],
+    );
+    refused(
+        &format!("{app}[[apps.platforms]]\nid = \"p\"\nfrom = 1"),
+        &["apps[0]", "`from`"],
+    );
+    refused(
+        "[[operators]]\nid = \"a\"\nkey = \"k\"\nrole = 1",
+        &["operators[0]", "`role`"],
+    );
+    refused("[apps]\nappid = 1", &["apps", "[[apps]]"]);
+}
+
+#[test]
+fn wrong_types_name_the_key_and_never_the_value() {
+    refused(
+        "[intake]\nmax_body = \"hunter2\"",
+        &["intake.max_body", "wanted"],
+    );
+    refused("[intake]\nkeys = \"hunter2\"", &["intake.keys", "sequence"]);
+    refused("[intake]\nmax_events = -1", &["intake.max_events"]);
+    refused("intake = \"hunter2\"", &["intake"]);
+    refused(
+        "[[apps]]\nappid = \"wx1\"\nkind = \"hunter2\"",
+        &["apps[0].kind", "mini_program"],
+    );
+    refused(
+        "[[apps]]\nappid = \"wx1\"\nkind = \"website\"\nsecret = 4711",
+        &["apps[0].secret"],
+    );
+    refused(
+        "[[apps]]\nappid = \"wx1\"",
+        &["apps[0]", "`kind` is missing"],
+    );
+    for text in [
+        "[intake]\nmax_body = \"hunter2\"",
+        "[intake]\nkeys = \"hunter2\"",
+        "intake = \"hunter2\"",
+        "[[apps]]\nappid = \"wx1\"\nkind = \"hunter2\"",
+        "[[apps]]\nappid = \"wx1\"\nkind = \"website\"\nsecret = 4711",
+        "[[apps]]\nsecret = \"hunter2",
+        "[identity]\nnamespace = \"hunter2\"",
+        "[store]\nurl = \"postgres://u:hunter2@h/d\"",
+        "[wechat]\nbase_url = \"https://u:hunter2@h\"",
+    ] {
+        let got = problem(text);
+        assert!(!got.contains("hunter2") && !got.contains("4711"), "{got}");
+    }
+}
+
+#[test]
+fn a_syntax_error_tells_where_without_the_line() {
+    let got = problem("[store]\n\n[[apps]]\nsecret = \"hunter2");
+    assert!(got.contains("line 4"), "{got}");
+    assert!(!got.contains("hunter2"), "{got}");
+    refused("[store]\n[store]", &["duplicate key"]);
+}
+
+#[test]
+fn what_is_not_in_this_version_says_so() {
+    refused(
+        "[store]\nurl = \"postgres://h/d\"",
+        &["store.url", "PostgreSQL", "sqlite:PATH"],
+    );
+    refused(
+        "[bus]\nurl = \"kafka://h:9092\"",
+        &["bus.url", "Kafka", "embedded"],
+    );
+    for url in [
+        "",
+        "unilink.db",
+        "sqlite:",
+        "sqlite::memory:",
+        "sqlite:a.db?mode=ro",
+    ] {
+        refused(
+            &format!("[store]\nurl = \"{url}\""),
+            &["store.url", "sqlite:PATH"],
+        );
+    }
+    let config = read("[store]\nurl = \"sqlite:///var/lib/u.db\"").expect("valid");
+    assert_eq!(config.store.path.to_str(), Some("/var/lib/u.db"));
+    assert_eq!(config.seal.key_file.to_str(), Some("/var/lib/u.keys"));
+}
+
+#[test]
+fn numbers_and_times_have_limits() {
+    for key in ["max_body", "max_events", "max_in_flight"] {
+        refused(
+            &format!("[intake]\n{key} = 0"),
+            &[&format!("intake.{key}"), "must be from"],
+        );
+    }
+    for key in [
+        "batch",
+        "in_flight",
+        "deferred_per_app",
+        "http_per_app",
+        "http_total",
+    ] {
+        let got = Config::read(&format!("[worker]\n{key} = 0"), "t", &env(&[])).expect_err("zero");
+        assert!(
+            got.to_string()
+                .contains(&format!("worker.{key}: must be from")),
+            "{got}"
+        );
+    }
+    for key in [
+        "logins_partitions",
+        "logins_days",
+        "dlq_days",
+        "link_conflicts_days",
+        "linked_logins_days",
+    ] {
+        refused(
+            &format!("[topics]\n{key} = 0"),
+            &[&format!("topics.{key}"), "must be from"],
+        );
+    }
+    refused("[api]\nmax_in_flight = 0", &["api.max_in_flight"]);
+    for bad in ["5", "", "soon", "999d", "-1s"] {
+        refused(
+            &format!("[worker]\npoll = \"{bad}\""),
+            &["worker.poll", "250ms"],
+        );
+    }
+    refused(
+        "[worker]\nhttp_per_app = 65",
+        &["worker.http_per_app", "worker.http_total"],
+    );
+    refused(
+        "[wechat]\nconnect_timeout = \"6s\"",
+        &["wechat.connect_timeout", "wechat.timeout"],
+    );
+    refused(
+        "[topics]\ntombstone_days = 13",
+        &["topics.tombstone_days", "topics.logins_days"],
+    );
+}
+
+#[test]
+fn topics_need_names_of_their_own() {
+    refused(
+        "[topics]\nlogins = \"has space\"",
+        &["topics.logins", "letters"],
+    );
+    refused("[topics]\ndlq = \"\"", &["topics.dlq", "letters"]);
+    refused(
+        "[topics]\ndlq = \"wechat.logins\"",
+        &["topics.dlq", "another topic"],
+    );
+    refused(
+        "[topics]\nlinked_logins = \"wechat.logins\"",
+        &["topics.linked_logins", "another"],
+    );
+    let config = read("[topics]\nlinked_logins = \"out\"").expect("valid");
+    assert_eq!(config.topics.specs().len(), 7);
+    refused("[bus]\ngroup = \"\"", &["bus.group"]);
+}
+
+#[test]
+fn whoever_listens_beyond_loopback_needs_keys() {
+    for section in ["intake", "api"] {
+        let open = format!("[{section}]\nlisten = \"0.0.0.0:1\"\n");
+        refused(
+            &open,
+            &[&format!("{section}.listen"), &format!("set {section}.keys")],
+        );
+        assert!(read(&format!("{open}keys = [\"k\"]")).is_ok());
+        assert!(read(&format!("[{section}]\nlisten = \"[::1]:1\"")).is_ok());
+        refused(
+            &format!("[{section}]\nlisten = \"localhost\""),
+            &["127.0.0.1:8080"],
+        );
+        refused(
+            &format!("[{section}]\nkeys = [\"\"]"),
+            &[&format!("{section}.keys[0]"), "empty"],
+        );
+        refused(
+            &format!("[{section}]\nkeys = [\"a b\"]"),
+            &["visible ASCII"],
+        );
+        refused(
+            &format!("[{section}]\nkeys = [\"a\", \"a\"]"),
+            &["keys[1]", "twice"],
+        );
+    }
+}
+
+#[test]
+fn secrets_come_from_variables_and_files_and_are_named_when_missing() {
+    let mut file = tempfile::NamedTempFile::new().expect("file");
+    writeln!(file, "from-file").expect("written");
+    let path = file.path().display();
+    let app = |secret: &str| {
+        format!("[[apps]]\nappid = \"wx1\"\nkind = \"website\"\nsecret = \"{secret}\"")
+    };
+    let secret = |written: &str| {
+        let config = Config::read(&app(written), "t", &env(&[("S", "from-env\n")])).expect("valid");
+        let id = AppId::parse("wx1").expect("valid");
+        let secret = config.apps().get(&id).and_then(|a| a.secret.clone());
+        secret.expect("set").expose().to_owned()
+    };
+    assert_eq!(secret("plain"), "plain");
+    assert_eq!(secret("env:S"), "from-env");
+    assert_eq!(secret(&format!("file:{path}")), "from-file");
+    refused(
+        &app("env:NOT_SET"),
+        &["apps[0] (wx1).secret", "NOT_SET", "not set"],
+    );
+    refused(
+        &app("file:/no/such"),
+        &["apps[0] (wx1).secret", "/no/such", "cannot be read"],
+    );
+    refused(&app(""), &["apps[0] (wx1).secret", "empty"]);
+    refused(&app(&"x".repeat(5_000)), &["longer than"]);
+    // A variable of ours is none of the overrides when a secret names it.
+    let named = Config::read(
+        &app("env:UNILINK_SECRET"),
+        "t",
+        &env(&[("UNILINK_SECRET", "s")]),
+    );
+    assert!(named.is_ok());
+}
+
+#[test]
+fn apps_platforms_and_bindings_must_fit_together() {
+    let base = "[[platforms]]\nid = \"p\"\n[[platforms]]\nid = \"q\"\n[[apps]]\nappid = \"wx1\"\nkind = \"website\"\n";
+    let bind =
+        |id: &str, since: &str| format!("[[apps.platforms]]\nid = \"{id}\"\nsince = {since}\n");
+    let two = |a: &str, b: &str| format!("{base}{}{}", bind("p", a), bind("q", b));
+    refused(
+        "[[platforms]]\nid = \"p\"\n[[platforms]]\nid = \"p\"",
+        &["platforms[1].id", "twice"],
+    );
+    refused("[[platforms]]\nid = \"\"", &["platforms[0].id", "is empty"]);
+    let app = "[[apps]]\nappid = \"wx1\"\nkind = \"website\"\n";
+    refused(&format!("{app}{app}"), &["apps[1].appid", "wx1", "twice"]);
+    refused(
+        "[[apps]]\nappid = \"a b\"\nkind = \"website\"",
+        &["apps[0].appid", "visible ASCII"],
+    );
+    let unknown = format!("{base}{}", bind("r", "\"2026-01-01T00:00:00Z\""));
+    refused(
+        &unknown,
+        &["apps[0] (wx1).platforms[0].id", "[[platforms]]"],
+    );
+    let (early, late) = ("\"2026-01-01T00:00:00Z\"", "\"2026-02-01T00:00:00Z\"");
+    assert!(read(&two(early, late)).is_ok());
+    assert!(
+        read(&two("2026-01-01T00:00:00Z", "2026-02-01T00:00:00+08:00")).is_ok(),
+        "bare TOML times"
+    );
+    for (a, b) in [(late, early), (early, early)] {
+        refused(&two(a, b), &["platforms[1].since", "oldest first"]);
+    }
+    let none_first = format!("{base}{}[[apps.platforms]]\nid = \"q\"", bind("p", early));
+    refused(&none_first, &["platforms[1].since", "oldest first"]);
+    for bad in ["\"yesterday\"", "2026-01-01", "\"2026-01-01T00:00:00\""] {
+        refused(
+            &format!("{base}{}", bind("p", bad)),
+            &["platforms[0].since", "2026-01-31T00:00:00Z"],
+        );
+    }
+    refused(
+        &format!("{base}{}", bind("p", "5")),
+        &["apps[0].platforms", "time"],
+    );
+}
+
+#[test]
+fn wechat_is_reached_over_https() {
+    for good in [
+        "https://api.weixin.qq.com/",
+        "http://127.0.0.1:9",
+        "http://localhost:9",
+        "http://[::1]:9",
+    ] {
+        let config = read(&format!("[wechat]\nbase_url = \"{good}\"")).expect(good);
+        assert_eq!(config.wechat.base_url, good.trim_end_matches('/'));
+    }
+    refused(
+        "[wechat]\nbase_url = \"http://api.weixin.qq.com\"",
+        &["wechat.base_url", "https"],
+    );
+    for bad in [
+        "",
+        "api.weixin.qq.com",
+        "https://h/path",
+        "https://h/?q=1",
+        "ftp://h",
+        "https://u@h",
+    ] {
+        refused(
+            &format!("[wechat]\nbase_url = \"{bad}\""),
+            &["wechat.base_url", "https://HOST"],
+        );
+    }
+}
+
+#[test]
+fn the_rest_is_checked_too() {
+    for bad in ["not-a-uuid", "00000000-0000-0000-0000-000000000000"] {
+        refused(
+            &format!("[identity]\nnamespace = \"{bad}\""),
+            &["identity.namespace", "random UUID"],
+        );
+    }
+    refused("[seal]\nkey_file = \"\"", &["seal.key_file", "empty"]);
+    refused(
+        "[seal]\nkey_file = \"unilink.db\"",
+        &["seal.key_file", "another"],
+    );
+    let key = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    let operator = |id: &str, key: &str| format!("[[operators]]\nid = \"{id}\"\nkey = \"{key}\"\n");
+    refused(&operator("", key), &["operators[0].id"]);
+    refused(
+        &format!("{}{}", operator("a", key), operator("a", key)),
+        &["operators[1].id", "twice"],
+    );
+    let weak = format!("{}=", "A".repeat(43));
+    for bad in ["", "c2hvcnQ=", weak.as_str()] {
+        refused(&operator("a", bad), &["operators[0].key", "ed25519"]);
+    }
+}
+
+#[test]
+fn several_problems_are_shown_at_once() {
+    let text = "[intake]\nmax_events = 0\nlisten = \"0.0.0.0:1\"\n[worker]\nbatchs = 1\n[nope]\n\
+                [[apps]]\nappid = \"wx1\"\nkind = \"app\"\n[[apps]]\nappid = \"\"\nkind = \"website\"";
+    let invalid = Config::read(text, "test.toml", &env(&[("UNILINK_X__Y", "1")])).expect_err("no");
+    let shown = invalid.to_string();
+    let keys = [
+        "intake.max_events",
+        "intake.listen",
+        "worker",
+        "nope",
+        "apps[0].kind",
+        "apps",
+        "UNILINK_X__Y",
+    ];
+    for key in keys {
+        assert!(
+            shown.contains(&format!("\n  {key}")),
+            "{key} is not in: {shown}"
+        );
+    }
+    assert!(
+        shown.starts_with("configuration (test.toml): 7 problems"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let text = "[intake]\nkeys = [\"hunter2\"]\n[api]\nkeys = [\"hunter2\"]\n\
+                [identity]\nnamespace = \"7b0f4a86-3b1e-4ad4-9d35-0f0e4a9f1c11\"\n\
+                [[apps]]\nappid = \"wx1\"\nkind = \"website\"\nsecret = \"hunter2\"";
+    let shown = format!("{:#?}", read(text).expect("valid"));
+    assert!(
+        !shown.contains("hunter2") && !shown.contains("7b0f4a86"),
+        "{shown}"
+    );
+    assert!(shown.contains("wx1"), "{shown}");
+}
+
+#[test]
+fn a_file_that_is_named_must_be_there() {
+    let missing = std::path::Path::new("/no/such/unilink.toml");
+    let error = Config::load(Some(missing), &env(&[]))
+        .expect_err("refused")
+        .to_string();
+    assert!(
+        error.contains("/no/such/unilink.toml") && error.contains("--config"),
+        "{error}"
+    );
+    let mut file = tempfile::NamedTempFile::new().expect("file");
+    writeln!(file, "[bus]\ngroup = \"g\"").expect("written");
+    let config = Config::load(Some(file.path()), &env(&[])).expect("valid");
+    assert_eq!(config.bus.group, "g");
+}
