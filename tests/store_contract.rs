@@ -2,7 +2,7 @@
 //! adapter adds one `contract!` line and its [`Home`].
 
 // Helpers of tests are no `#[test]`s; they fail by panicking all the same.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::expect_used, clippy::panic, missing_docs)]
 
 #[path = "contract/store.rs"]
 mod contract;

@@ -16,11 +16,12 @@ CREATE TABLE store (
     version         INTEGER NOT NULL
 ) STRICT;
 
--- Rows are appended; only the anchor's index is random. The anchor is the account's own id in
--- generation 0, so that one index serves look-ups by account and by published user id.
+-- Rows are appended; only the anchor's index is random, and small: what it holds decides how much of
+-- it stays in memory. The anchor is the first eight bytes of the account's own id in generation 0,
+-- so that one index serves look-ups by account and by published user id. Readers compare in full.
 CREATE TABLE accounts (
     id            INTEGER PRIMARY KEY,
-    anchor        BLOB    NOT NULL,
+    anchor        INTEGER NOT NULL,
     key           TEXT    NOT NULL,
     user          BLOB    NOT NULL,
     generation    INTEGER NOT NULL,
@@ -33,7 +34,7 @@ CREATE TABLE accounts (
     cause         TEXT    NOT NULL,
     linked_at     INTEGER NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX accounts_anchor ON accounts (anchor);
+CREATE INDEX accounts_anchor ON accounts (anchor);
 
 -- Own ids that are no anchor of a living account: of later generations (with the account), and of
 -- erased ones (NULL: gone).
@@ -42,9 +43,11 @@ CREATE TABLE own_ids (
     account INTEGER
 ) STRICT, WITHOUT ROWID;
 
--- Account ids ascend, so new claims are appended; only the index by unionid is random.
+-- Account ids ascend, so new claims are appended; only the index by tag is random. A tag is eight
+-- bytes of the unionid's hash in the secret namespace: nobody can make two unionids share one.
 CREATE TABLE claims (
     account  INTEGER NOT NULL,
+    tag      INTEGER NOT NULL,
     platform TEXT    NOT NULL,
     unionid  TEXT    NOT NULL,
     at       INTEGER NOT NULL,
@@ -55,9 +58,9 @@ CREATE TABLE claims (
     -- 0 accepted, 1 none, 2 rejected: the order in which claims on one unionid are read.
     verdict  INTEGER NOT NULL,
     reported INTEGER NOT NULL,
-    PRIMARY KEY (account, platform, unionid)
+    PRIMARY KEY (account, tag)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX claims_unionid ON claims (unionid, platform, verdict);
+CREATE INDEX claims_tag ON claims (tag, verdict);
 
 CREATE TABLE tombstones (
     mac       BLOB PRIMARY KEY,

@@ -99,8 +99,6 @@ impl File {
             .map_err(|e| Fault::Corrupt(format!("migrations of {}: {e}", path.display())))?;
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
-            // A file does not hang up.
-            .test_before_acquire(false)
             // A ping per snapshot would tell nothing: the file does not hang up.
             .test_before_acquire(false)
             .connect_lazy_with(
@@ -127,14 +125,29 @@ impl File {
     /// # Errors
     /// Another process holds the lock for longer than 20 s.
     pub async fn begin(&self) -> Result<Tx<'_>, Fault> {
+        self.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    /// Begins a transaction that only reads, on the writer's connection: its page cache is kept
+    /// from one transaction to the next, while a reader's is void after every commit. For reads
+    /// that the next write transaction follows up, on pages that it will touch too. Other writers
+    /// of this process wait until [`Tx::end`].
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub async fn look(&self) -> Result<Tx<'_>, Fault> {
+        self.begin_with("BEGIN").await
+    }
+
+    async fn begin_with(&self, sql: &'static str) -> Result<Tx<'_>, Fault> {
         let mut writer = self.writer.lock().await;
         writer.roll_back().await;
         if let Some(trace) = &self.trace {
-            trace.statement("BEGIN IMMEDIATE", &[], false);
+            trace.statement(sql, &[], false);
         }
         writer.open = true;
         let mut tx = Tx { writer, file: self };
-        if let Err(error) = tx.writer.conn.execute("BEGIN IMMEDIATE").await {
+        if let Err(error) = tx.writer.conn.execute(sql).await {
             tx.writer.open = false;
             return Err(error.into());
         }
@@ -232,6 +245,17 @@ impl Tx<'_> {
             rows.append(&mut self.writer.conn.fetch_all(query).await?);
         }
         Ok(rows)
+    }
+
+    /// Ends a transaction that only read. Nobody is notified.
+    ///
+    /// # Errors
+    /// As SQLite says.
+    pub async fn end(mut self) -> Result<(), Fault> {
+        self.trace("COMMIT", &[]);
+        self.writer.conn.execute("COMMIT").await?;
+        self.writer.open = false;
+        Ok(())
     }
 
     /// Makes it durable.

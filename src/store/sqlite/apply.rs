@@ -1,5 +1,8 @@
-//! Applying a batch: plan on a snapshot, then write in one transaction if the state is still the
-//! one that was planned on, else plan again; after a few tries plan inside the transaction.
+//! Applying a batch: read, plan beside other writers, then write in one transaction if the state is
+//! still the one that was planned on, else plan again; after a few tries plan inside the transaction.
+//!
+//! Each reading is a transaction of its own; equal versions make them one snapshot. They run on the
+//! writer's connection, whose page cache stays warm: it is a third of the time of a large batch.
 
 use super::SqliteStore;
 use super::outbox::encode;
@@ -35,9 +38,9 @@ impl SqliteStore {
         planner: &mut dyn Planner,
     ) -> Result<(), StoreError> {
         for _ in 0..TRIES {
-            let mut source = Source::Snapshot(self.file.snapshot().await?);
-            let planned = self.plan(&mut source, batch, planner).await?;
-            drop(source);
+            let Some(planned) = self.plan(batch, planner, None).await? else {
+                continue;
+            };
             if is_nothing(batch, &planned) {
                 return Ok(());
             }
@@ -46,63 +49,90 @@ impl SqliteStore {
                 return self.finish(tx, batch, &planned).await;
             }
         }
-        let mut source = Source::Tx(self.file.begin().await?);
-        let planned = self.plan(&mut source, batch, planner).await?;
-        match source {
-            Source::Tx(tx) if !is_nothing(batch, &planned) => {
+        let mut held = Source::Tx(self.file.begin().await?);
+        let planned = self.plan(batch, planner, Some(&mut held)).await?;
+        match (held, planned) {
+            (Source::Tx(tx), Some(planned)) if !is_nothing(batch, &planned) => {
                 self.finish(tx, batch, &planned).await
             }
             _ => Ok(()),
         }
     }
 
+    /// Asks the planner until it has decided. `None`: the state moved between two readings.
     async fn plan(
         &self,
-        source: &mut Source<'_>,
         batch: &Batch,
         planner: &mut dyn Planner,
-    ) -> Result<Planned, StoreError> {
-        let mut loaded = self.begin_view(source).await?;
-        self.extend(source, &mut loaded, &batch.keys).await?;
-        loaded.view.finished = finished(source, batch).await?;
+        mut held: Option<&mut Source<'_>>,
+    ) -> Result<Option<Planned>, StoreError> {
+        let mut loaded = None;
+        let mut decided: Option<Write> = None;
+        let mut keys = batch.keys.clone();
         for _ in 0..STEPS {
-            match planner.step(&loaded.view) {
-                Step::Read(keys) => self.extend(source, &mut loaded, &keys).await?,
-                Step::Write(write) => return self.prepare(source, loaded, *write).await,
+            let read = self.read(held.as_deref_mut(), batch, loaded, &keys);
+            let Some(known) = read.await? else {
+                return Ok(None);
+            };
+            let write = match decided.take() {
+                Some(write) => write,
+                None => match planner.step(&known.view) {
+                    Step::Write(write) => *write,
+                    Step::Read(more) => {
+                        keys = more;
+                        loaded = Some(known);
+                        continue;
+                    }
+                },
+            };
+            keys = unread(&known, &write.changes);
+            if keys.is_empty() {
+                return prepare(known, write).map(Some);
             }
+            loaded = Some(known);
+            decided = Some(write);
         }
         Err(StoreError::Corrupt(format!(
             "the planner was not done after {STEPS} steps"
         )))
     }
 
-    /// Everything that can be done before the writer is held.
-    async fn prepare(
+    /// Reads more keys: where the transaction is held, in it, else for a moment on its own.
+    async fn read(
+        &self,
+        held: Option<&mut Source<'_>>,
+        batch: &Batch,
+        loaded: Option<Loaded>,
+        keys: &Keys,
+    ) -> Result<Option<Loaded>, StoreError> {
+        if let Some(source) = held {
+            return self.read_from(source, batch, loaded, keys).await;
+        }
+        let mut source = Source::Tx(self.file.look().await?);
+        let loaded = self.read_from(&mut source, batch, loaded, keys).await?;
+        source.end().await?;
+        Ok(loaded)
+    }
+
+    async fn read_from(
         &self,
         source: &mut Source<'_>,
-        mut loaded: Loaded,
-        write: Write,
-    ) -> Result<Planned, StoreError> {
-        let outbox = write.outbox.into_iter().filter(|(_, r)| !r.is_empty());
-        let outbox = outbox
-            .map(|(partition, records)| Ok((partition, encode(&records)?)))
-            .collect::<Result<_, StoreError>>()?;
-        let changes = write.changes;
-        // Row ids must be known of all that is written; what was read has them already.
-        let unknown = touched(&loaded, &changes);
-        self.extend(source, &mut loaded, &unknown).await?;
-        for row in &changes.accounts {
-            if !loaded.ids.contains_key(&row.account) {
-                loaded.last_id += 1;
-                loaded.ids.insert(row.account.clone(), loaded.last_id);
+        batch: &Batch,
+        loaded: Option<Loaded>,
+        keys: &Keys,
+    ) -> Result<Option<Loaded>, StoreError> {
+        let head = self.begin_view(source).await?;
+        let mut loaded = match loaded {
+            Some(loaded) if loaded.version != head.version => return Ok(None),
+            Some(loaded) => loaded,
+            None => {
+                let mut first = head;
+                first.view.finished = finished(source, batch).await?;
+                first
             }
-        }
-        Ok(Planned {
-            gone: gone(&loaded, &changes),
-            loaded,
-            changes,
-            outbox,
-        })
+        };
+        self.extend(source, &mut loaded, keys).await?;
+        Ok(Some(loaded))
     }
 
     async fn finish(
@@ -142,6 +172,27 @@ impl SqliteStore {
     }
 }
 
+/// Everything that can be done before the writer is held.
+fn prepare(mut loaded: Loaded, write: Write) -> Result<Planned, StoreError> {
+    let rows = write.outbox.into_iter().filter(|(_, r)| !r.is_empty());
+    let outbox = rows
+        .map(|(partition, records)| Ok((partition, encode(&records)?)))
+        .collect::<Result<_, StoreError>>()?;
+    let changes = write.changes;
+    for row in &changes.accounts {
+        if !loaded.ids.contains_key(&row.account) {
+            loaded.last_id += 1;
+            loaded.ids.insert(row.account.clone(), loaded.last_id);
+        }
+    }
+    Ok(Planned {
+        gone: gone(&loaded, &changes),
+        loaded,
+        changes,
+        outbox,
+    })
+}
+
 async fn version(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
     let rows = tx.all("SELECT version FROM store", vec![]).await?;
     let row = rows
@@ -174,16 +225,17 @@ pub(super) fn changes_view(changes: &Changes) -> bool {
         && changes.pairs.is_empty())
 }
 
-/// Accounts to write whose row ids are not known yet.
-fn touched(loaded: &Loaded, changes: &Changes) -> Keys {
+/// Accounts to write of which nobody has looked yet whether they are stored.
+fn unread(loaded: &Loaded, changes: &Changes) -> Keys {
     let accounts = (changes.accounts.iter().map(|a| &a.account))
         .chain(changes.claims.iter().map(|c| &c.key.account))
         .chain(&changes.erased)
         .chain(&changes.resolved)
         .chain(changes.session_keys.iter().map(|(a, _)| a));
-    let unknown = accounts.filter(|a| !loaded.ids.contains_key(*a));
+    let asked = &loaded.view.asked.accounts;
+    let unread = accounts.filter(|a| !loaded.ids.contains_key(*a) && !asked.contains(*a));
     Keys {
-        accounts: unknown.cloned().collect(),
+        accounts: unread.cloned().collect(),
         ..Keys::default()
     }
 }

@@ -21,24 +21,24 @@ const ADD: Insert = Insert {
     tail: "ON CONFLICT (partition, offset) DO NOTHING",
 };
 /// Finished rows become markers, without name and record. They are as old as their last lease.
-const DONE: Insert = Insert {
+pub(super) const DONE: Insert = Insert {
     head: "WITH k(partition, offset) AS (VALUES",
     columns: 2,
     tail: ") UPDATE deferred SET done_at = min(max(since, next_at), expires_at), account = NULL, \
            record = x'', leased = 0 WHERE done_at IS NULL AND id IN (SELECT d.id FROM k \
            CROSS JOIN deferred d ON d.partition = k.partition AND d.offset = k.offset)",
 };
-const AGAIN: &str = "UPDATE deferred SET waits_key = ?3, attempts = ?5, leased = 0, woken = 0, \
+pub(super) const AGAIN: &str = "UPDATE deferred SET waits_key = ?3, attempts = ?5, leased = 0, woken = 0, \
      next_at = CASE WHEN woken THEN 0 ELSE ?4 END \
      WHERE partition = ?1 AND offset = ?2 AND done_at IS NULL";
-const WAKE: Insert = Insert {
+pub(super) const WAKE: Insert = Insert {
     head: "UPDATE deferred SET woken = 1, next_at = CASE WHEN leased THEN next_at ELSE 0 END \
            WHERE done_at IS NULL AND waits_key = 1 AND account IN (VALUES",
     columns: 1,
     tail: ")",
 };
 /// Accounts that have what a row may wait for: a session key, or an active claim.
-const READY: Select = Select {
+pub(super) const READY: Select = Select {
     head: "SELECT a.key FROM accounts a WHERE (EXISTS (SELECT 1 FROM session_keys s WHERE \
            s.account = a.id) OR EXISTS (SELECT 1 FROM claims c WHERE c.account = a.id \
            AND c.why IS NULL)) AND a.anchor IN (",
@@ -46,7 +46,7 @@ const READY: Select = Select {
     tail: ")",
 };
 /// Due rows of each app, up to a limit each: codes newest first …
-const DUE_CODES: &str = "WITH RECURSIVE apps(app) AS (\
+pub(super) const DUE_CODES: &str = "WITH RECURSIVE apps(app) AS (\
      SELECT min(app) FROM deferred WHERE done_at IS NULL AND has_code = 1 \
      UNION ALL SELECT (SELECT min(d.app) FROM deferred d WHERE d.done_at IS NULL \
      AND d.has_code = 1 AND d.app > apps.app) FROM apps WHERE app IS NOT NULL) \
@@ -54,20 +54,20 @@ const DUE_CODES: &str = "WITH RECURSIVE apps(app) AS (\
      WHERE x.done_at IS NULL AND x.has_code = 1 AND x.app = apps.app AND x.next_at <= ?1 \
      ORDER BY x.since DESC LIMIT ?2) ORDER BY d.since DESC, d.offset DESC";
 /// … the others by the time at which they were due.
-const DUE_OTHERS: &str = "WITH RECURSIVE apps(app) AS (\
+pub(super) const DUE_OTHERS: &str = "WITH RECURSIVE apps(app) AS (\
      SELECT min(app) FROM deferred WHERE done_at IS NULL AND has_code = 0 \
      UNION ALL SELECT (SELECT min(d.app) FROM deferred d WHERE d.done_at IS NULL \
      AND d.has_code = 0 AND d.app > apps.app) FROM apps WHERE app IS NOT NULL) \
      SELECT d.id, d.app FROM apps CROSS JOIN deferred d ON d.id IN (SELECT x.id FROM deferred x \
      WHERE x.done_at IS NULL AND x.has_code = 0 AND x.app = apps.app AND x.next_at <= ?1 \
      ORDER BY x.next_at LIMIT ?2) ORDER BY d.next_at, d.since, d.id";
-const TAKE: Select = Select {
+pub(super) const TAKE: Select = Select {
     head: "SELECT id, partition, offset, silent, event, app, account, has_code, waits_key, \
            next_at, expires_at, attempts, record, since FROM deferred WHERE id IN (",
     columns: 1,
     tail: ")",
 };
-const NEXT: &str = "SELECT min(next_at) FROM deferred WHERE done_at IS NULL";
+pub(super) const NEXT: &str = "SELECT min(next_at) FROM deferred WHERE done_at IS NULL";
 
 /// Adds and settles a batch's deferred work; says whether a planner could see any of it.
 pub(super) async fn write(
@@ -118,9 +118,7 @@ async fn add(
         .iter()
         .filter(|d| d.waits_for == WaitsFor::SessionKey);
     let waiting = waiting.filter_map(|d| d.account.as_ref());
-    let keys: Vec<Val> = waiting
-        .map(|a| Val::Blob(store.anchor(a).to_vec()))
-        .collect();
+    let keys: Vec<Val> = waiting.map(|a| store.anchor(a).into()).collect();
     let mut ready = BTreeSet::new();
     for row in tx.many(&READY, keys).await? {
         ready.insert(get::<String>(&row, 0)?);

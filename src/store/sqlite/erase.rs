@@ -24,19 +24,19 @@ const DELETE_ACCOUNTS: Insert = Insert {
     columns: 1,
     tail: ")",
 };
-const DELETE_CLAIMS: Insert = Insert {
+pub(super) const DELETE_CLAIMS: Insert = Insert {
     head: "DELETE FROM claims WHERE account IN (VALUES",
     columns: 1,
     tail: ")",
 };
-const DELETE_KEYS: Insert = Insert {
+pub(super) const DELETE_KEYS: Insert = Insert {
     head: "WITH k(account, at) AS (VALUES",
     columns: 2,
     tail: ") DELETE FROM session_keys WHERE (account, at, exchanged) IN (SELECT s.account, s.at, \
            s.exchanged FROM k CROSS JOIN session_keys s ON s.account = k.account AND s.at <= k.at)",
 };
 /// A ledger row keeps the code's hash, so that the code is never sent again.
-const FORGET_ANSWERS: Insert = Insert {
+pub(super) const FORGET_ANSWERS: Insert = Insert {
     head: "WITH k(account, tag, at) AS (VALUES",
     columns: 3,
     tail: ") UPDATE ledger SET answer = NULL, account = NULL, tag = NULL WHERE id IN (SELECT l.id \
@@ -57,12 +57,12 @@ const FORGET_DEFERRED: Insert = Insert {
            next_at = CASE WHEN leased THEN next_at ELSE 0 END FROM k \
            WHERE deferred.account = k.account AND deferred.since <= k.at",
 };
-const FORGET_A: Insert = Insert {
+pub(super) const FORGET_A: Insert = Insert {
     head: "UPDATE pairs SET a = NULL WHERE a_mac IN (VALUES",
     columns: 1,
     tail: ")",
 };
-const FORGET_B: Insert = Insert {
+pub(super) const FORGET_B: Insert = Insert {
     head: "UPDATE pairs SET b = NULL WHERE b_mac IN (VALUES",
     columns: 1,
     tail: ")",

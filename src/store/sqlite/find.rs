@@ -7,7 +7,7 @@ use super::rows::{
     parsed_or_null,
 };
 use super::view::union_key;
-use crate::model::{Account, EventId, UnionKey, UserId};
+use crate::model::{Account, EventId, Millis, UnionKey, UserId};
 use crate::sqlite::{Select, Snapshot, Val};
 use crate::store::{FoundAccount, FoundUser, StoreError, Tracked, TrackedState};
 use rustc_hash::FxHashMap;
@@ -18,12 +18,12 @@ use uuid::Uuid;
 /// reaches at least one more.
 const ROUNDS: usize = 64;
 
-const BY_ANCHOR: Select = Select {
+pub(super) const BY_ANCHOR: Select = Select {
     head: "SELECT id FROM accounts WHERE anchor IN (",
     columns: 1,
     tail: ")",
 };
-const BY_ID: Select = Select {
+pub(super) const BY_ID: Select = Select {
     head: concat!(
         "SELECT ",
         account_columns!(),
@@ -41,21 +41,22 @@ const CLAIMS: Select = Select {
     columns: 1,
     tail: ") ORDER BY c.account, c.platform, c.unionid",
 };
-const LINKED_UNIONIDS: Select = Select {
-    head: "SELECT DISTINCT platform, unionid FROM claims WHERE why IS NULL AND account IN (",
+pub(super) const LINKED_UNIONIDS: Select = Select {
+    head: "SELECT DISTINCT tag, platform, unionid FROM claims WHERE why IS NULL AND account IN (",
     columns: 1,
     tail: ")",
 };
 /// An active claim's unionid is claimed by few: one that many claim activates nothing.
-const LINKED_ACCOUNTS: Select = Select {
-    head: "WITH k(platform, unionid) AS (VALUES",
-    columns: 2,
-    tail: ") SELECT c.account FROM k CROSS JOIN claims c ON c.unionid = k.unionid \
-           AND c.platform = k.platform AND c.verdict < 2 AND c.why IS NULL",
+pub(super) const LINKED_ACCOUNTS: Select = Select {
+    head: "WITH k(tag, platform, unionid) AS (VALUES",
+    columns: 3,
+    tail: ") SELECT c.account FROM k CROSS JOIN claims c ON c.tag = k.tag AND c.verdict < 2 \
+           AND c.why IS NULL AND c.unionid = k.unionid AND c.platform = k.platform",
 };
-/// The account of an own id: of a first life by its anchor, else noted. NULL: gone.
-const BY_OWN: &str = "SELECT id FROM accounts WHERE anchor = ?1 AND generation = 0 \
-     UNION ALL SELECT account FROM own_ids WHERE own = ?1";
+/// Accounts that an own id may belong to: of a first life by the anchor (with the key, to tell),
+/// else noted. NULL: gone.
+pub(super) const BY_OWN: &str = "SELECT id, key FROM accounts WHERE anchor = ?1 AND generation = 0 \
+     UNION ALL SELECT account, NULL FROM own_ids WHERE own = ?2";
 
 impl SqliteStore {
     pub(super) async fn read_accounts(
@@ -63,7 +64,7 @@ impl SqliteStore {
         accounts: &[Account],
     ) -> Result<Vec<Option<FoundAccount>>, StoreError> {
         let mut snapshot = self.file.snapshot().await?;
-        let anchors = accounts.iter().map(|a| Val::Blob(self.anchor(a).to_vec()));
+        let anchors = accounts.iter().map(|a| self.anchor(a).into());
         let mut ids = BTreeSet::new();
         for row in snapshot.many(&BY_ANCHOR, anchors.collect()).await? {
             ids.insert(get(&row, 0)?);
@@ -77,8 +78,7 @@ impl SqliteStore {
 
     pub(super) async fn read_user(&self, user: UserId) -> Result<FoundUser, StoreError> {
         let mut snapshot = self.file.snapshot().await?;
-        let own = own(&mut snapshot, user).await?;
-        let first = match own {
+        let first = match self.own(&mut snapshot, user).await? {
             None => return Ok(FoundUser::Unknown),
             Some(None) => return Ok(FoundUser::Gone),
             Some(Some(id)) => id,
@@ -93,14 +93,34 @@ impl SqliteStore {
         }
     }
 
+    /// The row id behind an own id: `None` if it is nobody's, `Some(None)` if it is gone.
+    async fn own(
+        &self,
+        snapshot: &mut Snapshot<'_>,
+        user: UserId,
+    ) -> Result<Option<Option<i64>>, StoreError> {
+        let id = Val::Blob(user.0.as_bytes().to_vec());
+        let args = vec![super::anchor_of(user).into(), id];
+        let parse: fn(&str) -> _ = Account::from_key;
+        for row in snapshot.all(BY_OWN, args).await? {
+            let first_life = parsed_or_null(&row, 1, parse)?;
+            let is_it = |a: Account| a.own_id(self.namespace, Millis(0)) == user;
+            if first_life.is_none_or(is_it) {
+                return Ok(Some(get(&row, 0)?));
+            }
+        }
+        Ok(None)
+    }
+
     pub(super) async fn read_unionid(
         &self,
         union: &UnionKey,
     ) -> Result<Option<UserId>, StoreError> {
         let sql = "SELECT a.user FROM claims c CROSS JOIN accounts a ON a.id = c.account \
-                   WHERE c.unionid = ? AND c.platform = ? AND c.verdict < 2 AND c.why IS NULL \
-                   LIMIT 1";
+                   WHERE c.tag = ? AND c.verdict < 2 AND c.why IS NULL AND c.unionid = ? \
+                   AND c.platform = ? LIMIT 1";
         let args = vec![
+            self.tag(union).into(),
             union.unionid.as_str().into(),
             union.platform.as_str().into(),
         ];
@@ -131,13 +151,6 @@ impl SqliteStore {
     }
 }
 
-/// The row id behind an own id: `None` if it is nobody's, `Some(None)` if it is gone.
-async fn own(snapshot: &mut Snapshot<'_>, user: UserId) -> Result<Option<Option<i64>>, StoreError> {
-    let id = Val::Blob(user.0.as_bytes().to_vec());
-    let rows = snapshot.all(BY_OWN, vec![id]).await?;
-    rows.first().map(|row| get(row, 0)).transpose()
-}
-
 /// All accounts linked to this one, itself included.
 async fn walk(snapshot: &mut Snapshot<'_>, first: i64) -> Result<BTreeSet<i64>, StoreError> {
     let mut members = BTreeSet::from([first]);
@@ -146,9 +159,10 @@ async fn walk(snapshot: &mut Snapshot<'_>, first: i64) -> Result<BTreeSet<i64>, 
         let keys = new.iter().map(|id| (*id).into()).collect();
         let mut unionids = Vec::new();
         for row in snapshot.many(&LINKED_UNIONIDS, keys).await? {
-            let union = union_key(&row, 0)?;
+            let union = union_key(&row, 1)?;
             if seen.insert(union.clone()) {
                 unionids.extend([
+                    get::<i64>(&row, 0)?.into(),
                     union.platform.as_str().into(),
                     union.unionid.as_str().into(),
                 ]);
@@ -176,7 +190,7 @@ async fn load(
     let mut found = BTreeMap::new();
     for row in snapshot.many(&BY_ID, keys.clone()).await? {
         let one = FoundAccount {
-            row: account(&row, None)?,
+            row: account(&row)?,
             claims: Vec::new(),
         };
         found.insert(get::<i64>(&row, 0)?, one);

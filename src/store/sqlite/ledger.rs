@@ -2,13 +2,13 @@
 
 use super::SqliteStore;
 use super::erase::tag;
-use super::rows::{blob16, blob32, corrupt, get, millis, parsed_or_null};
+use super::rows::{blob32, corrupt, get, millis, parsed_or_null};
 use crate::model::{Account, Millis, SealedKey};
 use crate::sqlite::{Insert, Select, Tx, Val};
 use crate::store::{CodeKey, Held, Spent, StoreError};
 use rustc_hash::FxHashMap;
 
-const READ: Select = Select {
+pub(super) const READ: Select = Select {
     head: "SELECT code, account, at, answer FROM ledger WHERE code IN (",
     columns: 1,
     tail: ")",
@@ -18,21 +18,21 @@ const WRITE: Insert = Insert {
     columns: 5,
     tail: "ON CONFLICT (code) DO NOTHING",
 };
-const ERASED: Select = Select {
+pub(super) const ERASED: Select = Select {
     head: "SELECT mac, erased_at FROM tombstones WHERE mac IN (",
     columns: 1,
     tail: ")",
 };
-const RESOLVED: Select = Select {
-    head: "SELECT a.anchor, EXISTS (SELECT 1 FROM claims c WHERE c.account = a.id \
+pub(super) const RESOLVED: Select = Select {
+    head: "SELECT a.key, EXISTS (SELECT 1 FROM claims c WHERE c.account = a.id \
            AND c.why IS NULL) FROM accounts a WHERE a.anchor IN (",
     columns: 1,
     tail: ")",
 };
-const KEYS: Select = Select {
+pub(super) const KEYS: Select = Select {
     head: "WITH k(anchor) AS (VALUES",
     columns: 1,
-    tail: ") SELECT a.anchor, s.at, s.sealed, s.exchanged FROM k CROSS JOIN accounts a \
+    tail: ") SELECT a.key, s.at, s.sealed, s.exchanged FROM k CROSS JOIN accounts a \
            ON a.anchor = k.anchor CROSS JOIN session_keys s ON s.account = a.id",
 };
 
@@ -90,15 +90,14 @@ impl SqliteStore {
         if accounts.is_empty() {
             return Ok(Vec::new());
         }
-        let anchors: Vec<[u8; 16]> = accounts.iter().map(|a| self.anchor(a)).collect();
-        let keys: Vec<Val> = anchors.iter().map(|a| Val::Blob(a.to_vec())).collect();
+        let keys: Vec<Val> = accounts.iter().map(|a| self.anchor(a).into()).collect();
         let mut snapshot = self.file.snapshot().await?;
-        let mut held: FxHashMap<[u8; 16], Held> = FxHashMap::default();
+        let mut held: FxHashMap<String, Held> = FxHashMap::default();
         for row in snapshot.many(&RESOLVED, keys.clone()).await? {
-            held.entry(blob16(&row, 0)?).or_default().resolved = get(&row, 1)?;
+            held.entry(get(&row, 0)?).or_default().resolved = get(&row, 1)?;
         }
         for row in snapshot.many(&KEYS, keys).await? {
-            let of = held.get_mut(&blob16(&row, 0)?);
+            let of = held.get_mut(get::<&str>(&row, 0)?);
             let key = SealedKey {
                 at: millis(&row, 1)?,
                 sealed: get(&row, 2)?,
@@ -114,7 +113,7 @@ impl SqliteStore {
             of.keys
                 .sort_by_key(|k| std::cmp::Reverse((k.at, k.exchanged)));
         }
-        let found = anchors.iter().map(|a| held.get(a).cloned());
+        let found = accounts.iter().map(|a| held.get(&a.key()).cloned());
         Ok(found.map(Option::unwrap_or_default).collect())
     }
 }

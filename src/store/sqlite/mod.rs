@@ -12,6 +12,7 @@ mod erase;
 mod find;
 mod ledger;
 mod outbox;
+mod plans;
 mod prune;
 mod registers;
 mod rows;
@@ -76,9 +77,16 @@ impl SqliteStore {
         })
     }
 
-    /// What an account is found by: its own id in generation 0.
-    fn anchor(&self, account: &Account) -> [u8; 16] {
-        account.own_id(self.namespace, Millis(0)).0.into_bytes()
+    /// What an account is found by: the beginning of its own id in generation 0. Two accounts may
+    /// share one, so whoever finds compares.
+    fn anchor(&self, account: &Account) -> i64 {
+        anchor_of(account.own_id(self.namespace, Millis(0)))
+    }
+
+    /// What claims on a unionid are found by.
+    fn tag(&self, union: &UnionKey) -> i64 {
+        let name = format!("{}\0{}", union.platform.as_str(), union.unionid.as_str());
+        anchor_of(UserId(Uuid::new_v5(&self.namespace, name.as_bytes())))
     }
 
     fn mac(&self, account: &Account) -> [u8; 32] {
@@ -90,6 +98,12 @@ impl SqliteStore {
         self.changed.notify_waiters();
         self.changed.notify_one();
     }
+}
+
+/// The first eight bytes of an id.
+fn anchor_of(id: UserId) -> i64 {
+    let (high, _) = id.0.as_u64_pair();
+    high.cast_signed()
 }
 
 #[async_trait]
@@ -193,5 +207,127 @@ impl Store for SqliteStore {
 
     async fn prune(&self, what: Prune) -> Result<(), StoreError> {
         self.prune_all(what).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        AccountRow, Changes, ClaimKey, ClaimRow, ClaimStatus, Method, PlatformId, UnionId,
+    };
+    use crate::sqlite::Options;
+    use crate::store::{FoundUser, Step, Write};
+
+    const NAMESPACE: Uuid = Uuid::from_u128(7);
+
+    /// Writes an account with a claim, of one number.
+    struct Put(u32);
+
+    fn account(n: u32) -> Account {
+        Account::from_key(&format!("wx1:o{n}")).expect("valid")
+    }
+
+    fn union(n: u32) -> UnionKey {
+        UnionKey {
+            platform: PlatformId::parse("main").expect("valid"),
+            unionid: UnionId::parse(&format!("u{n}")).expect("valid"),
+        }
+    }
+
+    fn keys(n: u32) -> Keys {
+        Keys {
+            accounts: [account(n)].into(),
+            unionids: [union(n)].into(),
+        }
+    }
+
+    impl Planner for Put {
+        fn step(&mut self, _: &View) -> Step {
+            let (account, cause) = (account(self.0), EventId::parse("e").expect("valid"));
+            let row = AccountRow {
+                user: account.own_id(NAMESPACE, Millis(0)),
+                account: account.clone(),
+                generation: Millis(0),
+                first_seen_at: Millis(1),
+                revision: 1,
+                external: None,
+                reason: None,
+                cause: cause.clone(),
+                linked_at: Millis(1),
+            };
+            let union = union(self.0);
+            let claim = ClaimRow {
+                key: ClaimKey { account, union },
+                at: Millis(1),
+                method: Method::Provided,
+                cause,
+                status: ClaimStatus::Active,
+                verdict: None,
+                reported: false,
+            };
+            let changes = Changes {
+                accounts: vec![row],
+                claims: vec![claim],
+                ..Changes::default()
+            };
+            Step::Write(Box::new(Write {
+                changes,
+                ..Write::default()
+            }))
+        }
+    }
+
+    /// No two short names share eight bytes of a hash, so a second account is told to.
+    #[tokio::test]
+    async fn what_shares_an_anchor_or_a_tag_is_told_apart() {
+        let dir = tempfile::tempdir().expect("temporary directory");
+        let file = File::open(&dir.path().join("u.db"), Options::default()).await;
+        let file = file.expect("opens");
+        let birth = Birth {
+            partitions: 1,
+            group: "g".into(),
+            namespace_hash: [0; 32],
+        };
+        let mac: Mac = Arc::new(|_| [0; 32]);
+        let store = SqliteStore::open(Arc::clone(&file), birth, NAMESPACE, mac);
+        let store = store.await.expect("opens");
+        store
+            .apply(&Batch::default(), &mut Put(1))
+            .await
+            .expect("applies");
+        let mut tx = file.begin().await.expect("begins");
+        let anchor = vec![store.anchor(&account(2)).into()];
+        let sql = "UPDATE accounts SET anchor = ?";
+        tx.exec(sql, anchor).await.expect("runs");
+        let tag = vec![store.tag(&union(2)).into()];
+        tx.exec("UPDATE claims SET tag = ?", tag)
+            .await
+            .expect("runs");
+        tx.commit().await.expect("commits");
+
+        let view = store.view(&keys(2)).await.expect("reads");
+        assert!(view.accounts.is_empty() && view.claims.is_empty() && view.unionids.is_empty());
+        assert_eq!(store.find_unionid(&union(2)).await.expect("reads"), None);
+        let own = account(2).own_id(NAMESPACE, Millis(0));
+        assert_eq!(
+            store.find_user(own).await.expect("reads"),
+            FoundUser::Unknown
+        );
+        store
+            .apply(&Batch::default(), &mut Put(2))
+            .await
+            .expect("applies");
+
+        let view = store.view(&keys(2)).await.expect("reads");
+        assert_eq!(view.accounts.len(), 1);
+        assert_eq!(view.unionids[&union(2)].claims.len(), 1);
+        let FoundUser::Is(user, members) = store.find_user(own).await.expect("reads") else {
+            panic!("not found");
+        };
+        assert_eq!((user, members.len()), (own, 1), "linked by a shared tag");
+        assert_eq!(members[0].row.account, account(2));
+        let held = store.held(&[account(2)]).await.expect("reads");
+        assert!(held[0].resolved);
     }
 }

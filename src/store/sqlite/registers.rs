@@ -10,17 +10,17 @@ use crate::store::StoreError;
 use rustc_hash::FxHashMap;
 use sqlx::sqlite::SqliteRow;
 
-const RULINGS: Select = Select {
+pub(super) const RULINGS: Select = Select {
     head: "SELECT mac, platform, unionid, verdict, at, author, note FROM rulings WHERE mac IN (",
     columns: 1,
     tail: ")",
 };
-const PAIRS_A: Select = Select {
+pub(super) const PAIRS_A: Select = Select {
     head: "SELECT a_mac, b_mac, a, b, verdict, at, author, note FROM pairs WHERE a_mac IN (",
     columns: 1,
     tail: ")",
 };
-const PAIRS_B: Select = Select {
+pub(super) const PAIRS_B: Select = Select {
     head: "SELECT a_mac, b_mac, a, b, verdict, at, author, note FROM pairs WHERE b_mac IN (",
     columns: 1,
     tail: ")",

@@ -21,7 +21,8 @@ macro_rules! account_columns {
 /// Columns of a claim that [`claim`] reads.
 macro_rules! claim_columns {
     () => {
-        "c.account, c.platform, c.unionid, c.at, c.method, c.cause, c.why, c.verdict, c.reported"
+        "c.account, c.tag, c.platform, c.unionid, c.at, c.method, c.cause, c.why, c.verdict, \
+         c.reported"
     };
 }
 pub(super) use {account_columns, claim_columns};
@@ -108,14 +109,10 @@ pub(super) fn expect_rows(what: &str, meant: usize, touched: u64) -> Result<(), 
     )))
 }
 
-/// An account from the columns of `account_columns!`; `known` spares reading the key again.
-pub(super) fn account(row: &SqliteRow, known: Option<&Account>) -> Result<AccountRow, StoreError> {
-    let key: &str = get(row, 1)?;
-    let account = match known {
-        Some(known) if is_key_of(key, known) => known.clone(),
-        Some(_) => return Err(corrupt(row, 1)),
-        None => Account::from_key(key).map_err(|_| corrupt(row, 1))?,
-    };
+/// An account from the columns of `account_columns!`.
+pub(super) fn account(row: &SqliteRow) -> Result<AccountRow, StoreError> {
+    let parse: fn(&str) -> _ = Account::from_key;
+    let account = parsed(row, 1, parse)?;
     let external = parsed_or_null(row, 7, ExternalId::parse)?;
     let reason: Option<&str> = get(row, 9)?;
     Ok(AccountRow {
@@ -140,14 +137,8 @@ pub(super) fn account(row: &SqliteRow, known: Option<&Account>) -> Result<Accoun
     })
 }
 
-fn is_key_of(key: &str, account: &Account) -> bool {
-    key.strip_prefix(account.app.as_str())
-        .and_then(|rest| rest.strip_prefix(':'))
-        .is_some_and(|openid| openid == account.openid.as_str())
-}
-
 /// An account's values, in the order of the insert in `write`.
-pub(super) fn account_values(id: i64, anchor: [u8; 16], row: &AccountRow, out: &mut Vec<Val>) {
+pub(super) fn account_values(id: i64, anchor: i64, row: &AccountRow, out: &mut Vec<Val>) {
     let (external_at, external) = match &row.external {
         Some((at, id)) => (at.0.into(), id.as_str().into()),
         None => (Val::Null, Val::Null),
@@ -158,7 +149,7 @@ pub(super) fn account_values(id: i64, anchor: [u8; 16], row: &AccountRow, out: &
     };
     out.extend([
         id.into(),
-        Val::Blob(anchor.to_vec()),
+        anchor.into(),
         row.account.key().into(),
         Val::Blob(row.user.0.as_bytes().to_vec()),
         row.generation.0.into(),
@@ -175,36 +166,37 @@ pub(super) fn account_values(id: i64, anchor: [u8; 16], row: &AccountRow, out: &
 
 /// A claim of `account` from the columns of `claim_columns!`.
 pub(super) fn claim(row: &SqliteRow, account: Account) -> Result<ClaimRow, StoreError> {
-    let why: Option<&str> = get(row, 6)?;
+    let why: Option<&str> = get(row, 7)?;
     let status = match why {
         None => ClaimStatus::Active,
-        Some(word) => ClaimStatus::Contested(Why::from_word(word).ok_or_else(|| corrupt(row, 6))?),
+        Some(word) => ClaimStatus::Contested(Why::from_word(word).ok_or_else(|| corrupt(row, 7))?),
     };
     Ok(ClaimRow {
         key: ClaimKey {
             account,
             union: UnionKey {
-                platform: parsed(row, 1, PlatformId::parse)?,
-                unionid: parsed(row, 2, UnionId::parse)?,
+                platform: parsed(row, 2, PlatformId::parse)?,
+                unionid: parsed(row, 3, UnionId::parse)?,
             },
         },
-        at: millis(row, 3)?,
-        method: Method::from_word(get(row, 4)?).ok_or_else(|| corrupt(row, 4))?,
-        cause: parsed(row, 5, EventId::parse)?,
+        at: millis(row, 4)?,
+        method: Method::from_word(get(row, 5)?).ok_or_else(|| corrupt(row, 5))?,
+        cause: parsed(row, 6, EventId::parse)?,
         status,
-        verdict: verdict(row, 7)?,
-        reported: get(row, 8)?,
+        verdict: verdict(row, 8)?,
+        reported: get(row, 9)?,
     })
 }
 
 /// A claim's values, in the order of `claim_columns!`.
-pub(super) fn claim_values(account: i64, row: &ClaimRow, out: &mut Vec<Val>) {
+pub(super) fn claim_values(account: i64, tag: i64, row: &ClaimRow, out: &mut Vec<Val>) {
     let why = match row.status {
         ClaimStatus::Active => Val::Null,
         ClaimStatus::Contested(why) => why.word().into(),
     };
     out.extend([
         account.into(),
+        tag.into(),
         row.key.union.platform.as_str().into(),
         row.key.union.unionid.as_str().into(),
         row.at.0.into(),

@@ -4,14 +4,14 @@
 use super::SqliteStore;
 use super::registers::Macs;
 use super::rows::{
-    account, account_columns, blob16, blob32, claim, claim_columns, corrupt, get, small,
+    account, account_columns, blob32, claim, claim_columns, corrupt, get, small, verdict_code,
 };
 use crate::model::{
     Account, ClaimRow, Keys, PlatformId, Tombstone, UnionId, UnionKey, UnionRead, UserId, View,
 };
 use crate::sqlite::{Fault, Select, Snapshot, Tx, Val};
 use crate::store::{Batch, Settled, StoreError};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::sqlite::SqliteRow;
 use std::collections::BTreeSet;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ const UNIONID_LIMIT: usize = 256;
 pub(super) enum Source<'a> {
     /// On a reader, beside the writer.
     Snapshot(Snapshot<'a>),
-    /// Inside the write transaction.
+    /// On the writer's connection.
     Tx(Tx<'a>),
 }
 
@@ -52,6 +52,16 @@ impl Source<'_> {
     }
 }
 
+impl Source<'_> {
+    /// Ends a transaction that only read.
+    pub(super) async fn end(self) -> Result<(), Fault> {
+        match self {
+            Self::Snapshot(_) => Ok(()),
+            Self::Tx(tx) => tx.end().await,
+        }
+    }
+}
+
 /// What was read, with what writing needs to know besides.
 #[derive(Default)]
 pub(super) struct Loaded {
@@ -71,16 +81,16 @@ pub(super) struct Loaded {
     pairs: bool,
 }
 
-const ACCOUNTS: Select = Select {
+pub(super) const ACCOUNTS: Select = Select {
     head: concat!(
         "SELECT ",
         account_columns!(),
-        ", a.anchor FROM accounts a WHERE a.anchor IN ("
+        " FROM accounts a WHERE a.anchor IN ("
     ),
     columns: 1,
     tail: ")",
 };
-const CLAIMS: Select = Select {
+pub(super) const CLAIMS: Select = Select {
     head: concat!(
         "SELECT ",
         claim_columns!(),
@@ -90,35 +100,33 @@ const CLAIMS: Select = Select {
     tail: ")",
 };
 /// Accepted claims first, one more than the limit. [`UNIONID_LIMIT`] + 1 stands in the text.
-const UNIONIDS: Select = Select {
-    head: "WITH k(platform, unionid) AS (VALUES",
-    columns: 2,
+pub(super) const UNIONIDS: Select = Select {
+    head: "WITH k(tag) AS (VALUES",
+    columns: 1,
     tail: concat!(
         ") SELECT ",
         claim_columns!(),
         ", a.key FROM k CROSS JOIN claims c ON c.account IN (SELECT x.account FROM claims x WHERE \
-         x.unionid = k.unionid AND x.platform = k.platform AND x.verdict < 2 ORDER BY x.verdict \
-         LIMIT 257) AND c.platform = k.platform AND c.unionid = k.unionid \
+         x.tag = k.tag AND x.verdict < 2 ORDER BY x.verdict LIMIT 257) AND c.tag = k.tag \
          CROSS JOIN accounts a ON a.id = c.account"
     ),
 };
 /// Rejected ones are there by operators' hands: few.
-const REJECTED: Select = Select {
-    head: "WITH k(platform, unionid) AS (VALUES",
-    columns: 2,
+pub(super) const REJECTED: Select = Select {
+    head: "WITH k(tag) AS (VALUES",
+    columns: 1,
     tail: concat!(
         ") SELECT ",
         claim_columns!(),
-        ", a.key FROM k CROSS JOIN claims c ON c.unionid = k.unionid AND c.platform = k.platform \
-         AND c.verdict = 2 CROSS JOIN accounts a ON a.id = c.account"
+        ", a.key FROM k CROSS JOIN claims c ON c.tag = k.tag AND c.verdict = 2 CROSS JOIN accounts a ON a.id = c.account"
     ),
 };
-const TOMBSTONES: Select = Select {
+pub(super) const TOMBSTONES: Select = Select {
     head: "SELECT mac, erased_at, revision, own_ids FROM tombstones WHERE mac IN (",
     columns: 1,
     tail: ")",
 };
-const FINISHED: Select = Select {
+pub(super) const FINISHED: Select = Select {
     head: "WITH k(partition, offset) AS (VALUES",
     columns: 2,
     tail: ") SELECT d.partition, d.offset, d.done_at IS NOT NULL FROM k CROSS JOIN deferred d \
@@ -166,7 +174,7 @@ impl SqliteStore {
             self.add_accounts(source, loaded, &accounts).await?;
             self.add_registers(source, loaded, &accounts).await?;
         }
-        add_unionids(source, loaded, &unionids).await?;
+        self.add_unionids(source, loaded, &unionids).await?;
         loaded.view.asked.accounts.extend(accounts);
         loaded.view.asked.unionids.extend(unionids);
         Ok(())
@@ -178,15 +186,16 @@ impl SqliteStore {
         loaded: &mut Loaded,
         accounts: &[Account],
     ) -> Result<(), StoreError> {
-        let anchors: FxHashMap<[u8; 16], &Account> =
-            accounts.iter().map(|a| (self.anchor(a), a)).collect();
-        let keys = anchors.keys().map(|k| Val::Blob(k.to_vec())).collect();
+        let keys = accounts.iter().map(|a| self.anchor(a).into()).collect();
+        let asked: FxHashSet<&Account> = accounts.iter().collect();
         let mut by_id = FxHashMap::default();
         for row in source.many(&ACCOUNTS, keys).await? {
-            let known = anchors.get(&blob16(&row, 12)?).copied();
-            let found = account(&row, known)?;
-            by_id.insert(get::<i64>(&row, 0)?, found.account.clone());
-            loaded.view.accounts.insert(found.account.clone(), found);
+            let found = account(&row)?;
+            // Another account may share an anchor.
+            if asked.contains(&found.account) {
+                by_id.insert(get::<i64>(&row, 0)?, found.account.clone());
+                loaded.view.accounts.insert(found.account.clone(), found);
+            }
         }
         let keys = by_id.keys().map(|id| (*id).into()).collect();
         for row in source.many(&CLAIMS, keys).await? {
@@ -197,6 +206,45 @@ impl SqliteStore {
             claims.push(claim(&row, who.clone())?);
         }
         loaded.ids.extend(by_id.into_iter().map(|(id, a)| (a, id)));
+        Ok(())
+    }
+
+    async fn add_unionids(
+        &self,
+        source: &mut Source<'_>,
+        loaded: &mut Loaded,
+        unionids: &[UnionKey],
+    ) -> Result<(), StoreError> {
+        let keys: Vec<Val> = unionids.iter().map(|u| self.tag(u).into()).collect();
+        let mut read: FxHashMap<&UnionKey, UnionRead> = FxHashMap::default();
+        let asked: FxHashSet<&UnionKey> = unionids.iter().collect();
+        for row in source.many(&UNIONIDS, keys.clone()).await? {
+            let found = union_claim(&row, loaded)?;
+            // Another unionid may share a tag.
+            if let Some(union) = asked.get(&found.key.union) {
+                read.entry(union).or_default().claims.push(found);
+            }
+        }
+        for read in read.values_mut() {
+            if read.claims.len() > UNIONID_LIMIT {
+                // The join gave them in no order: what is cut off must not be an accepted one.
+                read.claims.sort_by_key(|c| verdict_code(c.verdict));
+                read.claims.truncate(UNIONID_LIMIT);
+                read.truncated = true;
+            }
+        }
+        if loaded.rulings {
+            for row in source.many(&REJECTED, keys).await? {
+                let found = union_claim(&row, loaded)?;
+                let union = asked.get(&found.key.union);
+                let read = union.map(|union| read.entry(union).or_default());
+                if let Some(read) = read.filter(|r| !r.truncated) {
+                    read.claims.push(found);
+                }
+            }
+        }
+        let read = read.into_iter().map(|(union, read)| (union.clone(), read));
+        loaded.view.unionids.extend(read);
         Ok(())
     }
 
@@ -233,45 +281,8 @@ impl SqliteStore {
     }
 }
 
-async fn add_unionids(
-    source: &mut Source<'_>,
-    loaded: &mut Loaded,
-    unionids: &[UnionKey],
-) -> Result<(), StoreError> {
-    let keys: Vec<Val> = unionids
-        .iter()
-        .flat_map(|u| [u.platform.as_str().into(), u.unionid.as_str().into()])
-        .collect();
-    let mut read: FxHashMap<UnionKey, UnionRead> = FxHashMap::default();
-    for row in source.many(&UNIONIDS, keys.clone()).await? {
-        let found = union_claim(&row, loaded)?;
-        let read = read.entry(found.key.union.clone()).or_default();
-        read.claims.push(found);
-    }
-    for read in read.values_mut() {
-        if read.claims.len() > UNIONID_LIMIT {
-            // The join gave them in no order: what is cut off must not be an accepted one.
-            read.claims
-                .sort_by_key(|c| super::rows::verdict_code(c.verdict));
-            read.claims.truncate(UNIONID_LIMIT);
-            read.truncated = true;
-        }
-    }
-    if loaded.rulings {
-        for row in source.many(&REJECTED, keys).await? {
-            let found = union_claim(&row, loaded)?;
-            let read = read.entry(found.key.union.clone()).or_default();
-            if !read.truncated {
-                read.claims.push(found);
-            }
-        }
-    }
-    loaded.view.unionids.extend(read);
-    Ok(())
-}
-
 fn union_claim(row: &SqliteRow, loaded: &mut Loaded) -> Result<ClaimRow, StoreError> {
-    let who = Account::from_key(get(row, 9)?).map_err(|_| corrupt(row, 9))?;
+    let who = Account::from_key(get(row, 10)?).map_err(|_| corrupt(row, 10))?;
     loaded.ids.insert(who.clone(), get(row, 0)?);
     claim(row, who)
 }
@@ -330,4 +341,15 @@ pub(super) fn union_key(row: &SqliteRow, first: usize) -> Result<UnionKey, Store
         platform: super::rows::parsed(row, first, PlatformId::parse)?,
         unionid: super::rows::parsed(row, first + 1, UnionId::parse)?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_statement_reads_one_more_than_the_limit() {
+        let limit = format!("LIMIT {})", UNIONID_LIMIT + 1);
+        assert!(UNIONIDS.tail.contains(&limit));
+    }
 }

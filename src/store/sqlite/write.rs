@@ -20,10 +20,10 @@ const PUT_ACCOUNTS: Insert = Insert {
            linked_at = excluded.linked_at",
 };
 const PUT_CLAIMS: Insert = Insert {
-    head: "INSERT INTO claims (account, platform, unionid, at, method, cause, why, verdict, \
+    head: "INSERT INTO claims (account, tag, platform, unionid, at, method, cause, why, verdict, \
            reported) VALUES",
-    columns: 9,
-    tail: "ON CONFLICT (account, platform, unionid) DO UPDATE SET at = excluded.at, \
+    columns: 10,
+    tail: "ON CONFLICT (account, tag) DO UPDATE SET at = excluded.at, \
            method = excluded.method, cause = excluded.cause, why = excluded.why, \
            verdict = excluded.verdict, reported = excluded.reported",
 };
@@ -34,14 +34,14 @@ const PUT_SESSION_KEYS: Insert = Insert {
 };
 /// An account keeps its three newest keys: one is valid at a time (`docs/wechat.md` §3.3), and a
 /// front end's data may be one or two logins late.
-const TRIM_SESSION_KEYS: Insert = Insert {
+pub(super) const TRIM_SESSION_KEYS: Insert = Insert {
     head: "DELETE FROM session_keys WHERE (SELECT count(*) FROM session_keys n WHERE \
            n.account = session_keys.account AND (n.at, n.exchanged) > \
            (session_keys.at, session_keys.exchanged)) >= 3 AND account IN (VALUES",
     columns: 1,
     tail: ")",
 };
-const DROP_SESSION_KEYS: Insert = Insert {
+pub(super) const DROP_SESSION_KEYS: Insert = Insert {
     head: "DELETE FROM session_keys WHERE account IN (VALUES",
     columns: 1,
     tail: ")",
@@ -82,7 +82,8 @@ impl SqliteStore {
         self.put_own_ids(tx, loaded, changes).await?;
         let mut values = Vec::with_capacity(changes.claims.len() * PUT_CLAIMS.columns);
         for row in &changes.claims {
-            claim_values(id_of(loaded, &row.key.account)?, row, &mut values);
+            let id = id_of(loaded, &row.key.account)?;
+            claim_values(id, self.tag(&row.key.union), row, &mut values);
         }
         let touched = tx.insert(&PUT_CLAIMS, values).await?;
         expect_rows("claims", changes.claims.len(), touched)?;

@@ -144,7 +144,7 @@ pub async fn a_planner_is_asked_again_when_the_state_moved(home: &dyn Home) {
                 let run = || {
                     tokio::runtime::Runtime::new()
                         .expect("runtime")
-                        .block_on(put)
+                        .block_on(put);
                 };
                 scope.spawn(run).join().expect("other session");
             });
