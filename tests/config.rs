@@ -98,7 +98,7 @@ fn variables_override_the_file_key_by_key() {
         ("UNILINK_INTAKE__MAX_EVENTS", "7"),
         ("UNILINK_INTAKE__KEYS", "env:K, 0123"),
         ("UNILINK_INTAKE__REQUIRE_SEALED", "true"),
-        ("UNILINK_WORKER__LINGER", "9ms"),
+        ("UNILINK_WORKER__POLL", "9ms"),
         ("K", "from-k"),
         ("UNILINK_CONFIG", "x"),
         ("UNILINK_LOG", "debug"),
@@ -115,7 +115,7 @@ fn variables_override_the_file_key_by_key() {
     let keys: Vec<_> = config.intake.keys.iter().map(|k| k.expose()).collect();
     assert_eq!(keys, ["from-k", "0123"]);
     assert!(config.intake.require_sealed);
-    assert_eq!(config.worker.linger, Duration::from_millis(9));
+    assert_eq!(config.worker.poll, Duration::from_millis(9));
 }
 
 #[test]

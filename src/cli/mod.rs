@@ -4,7 +4,7 @@
 pub mod assemble;
 pub mod demo;
 mod driver;
-mod prepare;
+pub mod prepare;
 mod report;
 mod serve;
 mod simulate;

@@ -115,7 +115,6 @@ impl Default for Intake {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Worker {
     pub batch: u64,
-    pub linger: String,
     pub inline_budget: String,
     pub in_flight: u64,
     pub deferred_per_app: u64,
@@ -128,7 +127,6 @@ impl Default for Worker {
     fn default() -> Self {
         Self {
             batch: 1_000,
-            linger: "5ms".into(),
             inline_budget: "1s".into(),
             in_flight: 4_096,
             deferred_per_app: 100_000,

@@ -48,8 +48,6 @@ pub struct Intake {
 pub struct Worker {
     /// Most records of one transaction.
     pub batch: usize,
-    /// How long a batch that is not full waits for more.
-    pub linger: Duration,
     /// How long an event waits for WeChat before it is deferred.
     pub inline_budget: Duration,
     /// Most records being resolved at once.
@@ -166,7 +164,6 @@ pub(super) fn worker(c: &mut Checker<'_>, raw: &raw::Worker) -> Worker {
     }
     Worker {
         batch: c.size("worker.batch", raw.batch, 1..=100_000),
-        linger: c.duration("worker.linger", &raw.linger, ("0ms", "10s")),
         inline_budget: c.duration("worker.inline_budget", &raw.inline_budget, ("0ms", "30s")),
         in_flight: c.size("worker.in_flight", raw.in_flight, 1..=1_000_000),
         deferred_per_app: c.number(
