@@ -79,8 +79,13 @@ async fn the_documented_sample_links_and_its_forgeries_do_not() {
     assert_eq!(topic(&parts, LINKED).await.len(), 4);
     assert!(topic(&parts, DEAD).await.is_empty());
     let links = topic(&parts, LINKS).await;
-    let of = |r: &&unilink::bus::Stored| r.key == format!("{SAMPLE_APP}:{SAMPLE_OPENID}").as_bytes();
-    let revisions: Vec<Value> = links.iter().filter(of).map(|r| json(r)["revision"].clone()).collect();
+    let of =
+        |r: &&unilink::bus::Stored| r.key == format!("{SAMPLE_APP}:{SAMPLE_OPENID}").as_bytes();
+    let revisions: Vec<Value> = links
+        .iter()
+        .filter(of)
+        .map(|r| json(r)["revision"].clone())
+        .collect();
     assert_eq!(revisions, [1, 2]);
     assert!(header(&links[0], "ce_id").is_some());
 }

@@ -296,7 +296,11 @@ impl Rig {
                 return;
             }
             let told = format!("{behind} behind, next due {next:?}");
-            assert!(begun.elapsed() < patience, "{told}: {}", tail_of(&self.logs()));
+            assert!(
+                begun.elapsed() < patience,
+                "{told}: {}",
+                tail_of(&self.logs())
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
