@@ -134,8 +134,8 @@ async fn check_store(
     }
     Err(StoreError::Mismatch(format!(
         "the store does not hold outbox row {} of partition {partition} that was published: it was \
-         restored from an older copy, or belongs to other topics. Restore the newest copy, or \
-         rebuild it from the topics (`unilink rebuild --from topics`)",
+         restored from an older copy, or belongs to other topics. Restore store and topics as they \
+         were at one moment, the newest there is",
         relay.seq
     ))
     .into())
@@ -144,8 +144,7 @@ async fn check_store(
 fn mismatch(topic: &Arc<str>, partition: u32, what: &str) -> RecoverError {
     StoreError::Mismatch(format!(
         "topic {topic}, partition {partition}, {what}: topic and store do not belong together. \
-         Point the configuration at the right ones, or rebuild the store from the topics \
-         (`unilink rebuild --from topics`)"
+         Point the configuration at the right ones, or restore both as they were at one moment"
     ))
     .into()
 }

@@ -258,7 +258,7 @@ impl Member for EmbeddedMember {
             if tail.is_none_or(|tail| offset > tail) {
                 return Err(BusError::Refused(format!(
                     "{} ends before offset {offset} in partition {partition}: it is not the log \
-                     that was read before; `rebuild` begins anew from what there is",
+                     that was read before; restore log and store as they were at one moment",
                     self.core.input
                 )));
             }

@@ -62,7 +62,7 @@ fn compare(kept: &Birth, told: &Birth, same_namespace: bool) -> Result<(), Store
     let differs = |what: &str, kept: &str, told: &str| {
         Err(StoreError::Mismatch(format!(
             "{what}: this store was made with {kept}, the configuration says {told}. Set it back, \
-             or start an empty store and run `unilink rebuild --from topics`"
+             or begin with an empty store"
         )))
     };
     if kept.partitions != told.partitions {
