@@ -734,7 +734,7 @@ pub async fn a_start_beyond_the_end_is_refused<B: Backend>() {
     let member = bus.join().await.unwrap();
     let (term, _) = given(&*member).await;
     member.start(term, &[(0, 2)]).await.unwrap();
-    assert!(refused(member.start(term, &[(0, 3)]).await).contains("rebuild"));
+    assert!(refused(member.start(term, &[(0, 3)]).await).contains("restore"));
     refused(member.start(term, &[(PARTITIONS, 0)]).await);
 }
 
