@@ -32,8 +32,8 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// The configuration file [default: unilink.toml, if it exists]. Each key can be overridden by a
-    /// variable `UNILINK_SECTION__KEY`
+    /// The configuration file of `serve` and `tail` [default: unilink.toml, if it exists]. Each key
+    /// can be overridden by a variable `UNILINK_SECTION__KEY`
     #[arg(long, global = true, env = "UNILINK_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// How logs are written to stderr; UNILINK_LOG says what is logged (info, unilink=debug, …)
@@ -48,9 +48,11 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Intake, worker and look-ups in one process, on one durable file (the embedded profile)
     Serve,
-    /// The WeChat simulator alone, to try unilink or a gateway against
+    /// The WeChat simulator alone, to try unilink or a gateway against; POST /_sim/login with an
+    /// appid and a person (a number) gives a code, GET /_sim/stats counts what was asked
     Simulate(simulate::SimulateArgs),
-    /// Print the records of a topic
+    /// Print the records of a topic, from the store that the configuration names; a running `serve`
+    /// is not disturbed
     Tail(tail::TailArgs),
 }
 

@@ -18,13 +18,13 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Options of `tail`.
 #[derive(Debug, Args)]
 pub struct TailArgs {
-    /// The topic's name
+    /// The topic's name; a wrong one is answered with the names there are
     #[arg(default_value = "wechat.account-links")]
     topic: String,
     /// Go on as records come, until interrupted
     #[arg(short, long)]
     follow: bool,
-    /// Print only the last N records of each partition
+    /// Begin with the last N records of each partition
     #[arg(short = 'n', long, value_name = "N")]
     last: Option<u32>,
     /// Print only this partition
