@@ -41,7 +41,7 @@ pub async fn serve(
     let metrics = telemetry::start_metrics().map_err(Failure::failed)?;
     let worker = parts.worker()?;
     tracing::info!(intake = %local(&intake), api = %local(&api), apps = parts.apps.iter().count(),
-        "serving");
+        seal_to = %parts.keys.hpke.current(), "serving");
 
     let mut roles: JoinSet<Result<(), Failure>> = JoinSet::new();
     let routes = intake::router(intake_deps(parts, &metrics));

@@ -11,7 +11,7 @@ mod value;
 pub use rows::{Insert, Select};
 pub use value::{Fault, Val, bind};
 
-use connect::{connect, migrate};
+use connect::{connect, create, migrate};
 use rows::{INSERT_STEPS, rows_sql, steps};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -93,6 +93,7 @@ impl File {
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
             .disable_statement_logging();
         let writer = base.clone().pragma("cache_size", (-CACHE_KIB).to_string());
+        create(path).map_err(|e| Fault::Unavailable(e.to_string()))?;
         let mut conn = connect(&writer).await?;
         migrate(&mut conn)
             .await

@@ -2,7 +2,7 @@
 
 use super::item::{End, Head, Item};
 use crate::bus::{Record, Stored, partition_of};
-use crate::model::{DeadReason, Fact, Millis, News, SightingResult};
+use crate::model::{DeadReason, Fact, Millis, News, Reason, SightingResult};
 use crate::seal::Keys;
 use crate::wire::{self, Context, DeadLetter, LinkedLogin, Topics};
 use serde::{Deserialize, Serialize};
@@ -114,6 +114,8 @@ impl Records {
     ) -> Option<Record> {
         let reason = match &item.end {
             End::Facts(fact) => match fact.as_ref() {
+                // Claims that do not show as a unionid are contested.
+                Fact::Sighting(s) if !s.claims.is_empty() => Some(Reason::Contested),
                 Fact::Sighting(s) => s.reason,
                 _ => None,
             },

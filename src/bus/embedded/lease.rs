@@ -25,7 +25,7 @@ impl Lease {
             Err(TryLockError::Error(error)) => Err(broken(error)),
             Err(TryLockError::WouldBlock) => Err(BusError::Refused(format!(
                 "another worker holds {}: the embedded bus serves one worker at a time; stop that \
-                 one, or let the workers share a Kafka ([bus] url)",
+                 one, or give this one a store of its own (store.url)",
                 path.display()
             ))),
         }

@@ -29,7 +29,10 @@ pub async fn a_mismatch_names_what_differs(home: &dyn Home) {
         let error = home.open_in(other, namespace).await.err().expect("refused");
         assert!(matches!(error, StoreError::Mismatch(_)), "{error:?}");
         let text = error.to_string();
-        assert!(text.contains(named) && text.contains("empty store"), "{text}");
+        assert!(
+            text.contains(named) && text.contains("empty store"),
+            "{text}"
+        );
     }
     open(home).await;
 }
