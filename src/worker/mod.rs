@@ -338,7 +338,10 @@ impl Reader {
                 Some(fault) = failures.recv() => return Err(fault.into()),
                 () = self.stop.cancelled() => break,
             }
-            while resolving.try_join_next().is_some() {}
+            while let Some(done) = resolving.try_join_next() {
+                // A task that ended early left its records unfinished: they are read again.
+                done?;
+            }
             match self.member.next(WAIT, CHUNK).await? {
                 Next::Records(term, records) if term == self.shift.term => {
                     let records = self.shift.read(records);
@@ -353,7 +356,7 @@ impl Reader {
         while !resolving.is_empty() {
             tokio::select! {
                 Some(fault) = failures.recv() => return Err(fault.into()),
-                _ = resolving.join_next() => {}
+                Some(done) = resolving.join_next() => done?,
             }
         }
         Ok(Ended::Stopped)
@@ -412,7 +415,11 @@ impl Reader {
             if !ready.is_empty() {
                 done.send(ready).await.ok();
             }
-            while asking.join_next().await.is_some() {}
+            while let Some(done) = asking.join_next().await {
+                if done.is_err() {
+                    drop(failed.try_send(MemoryFault("a resolution ended early".to_owned())));
+                }
+            }
         }
     }
 }
