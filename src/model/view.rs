@@ -44,6 +44,9 @@ pub struct View {
     /// Deferred resolutions that the batch settles or adds and that were finished before, as
     /// (partition, offset): nothing may be published for them again.
     pub finished: BTreeSet<(u32, i64)>,
+    /// Of those, the ones that the store has a row of, finished or not, and whether it is silent.
+    /// Their last words go through the outbox, never beside an offset.
+    pub deferred: BTreeMap<(u32, i64), bool>,
 }
 
 /// A stored account.

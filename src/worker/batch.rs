@@ -11,7 +11,7 @@ use crate::resolve::ladder::Later;
 use crate::store::{
     Batch, Deferred, Planner, Settled, Step, Tracked, TrackedState, WaitsFor, Write,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// What planning and publishing need to know.
@@ -34,6 +34,8 @@ pub struct Work<'a> {
     now: Millis,
     /// What `plan` said of the sightings, once it has decided.
     results: Vec<SightingResult>,
+    /// Places that an earlier life deferred, as `plan` saw them.
+    deferred: BTreeSet<(u32, i64)>,
 }
 
 impl<'a> Work<'a> {
@@ -63,6 +65,7 @@ impl<'a> Work<'a> {
             sighting,
             now,
             results: Vec::new(),
+            deferred: BTreeSet::new(),
         }
     }
 
@@ -148,11 +151,12 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// The record that goes out beside a live item's offset, if it has one. Only after `plan`.
+    /// The record that goes out beside a live item's offset, if it has one. Only after `plan`. What
+    /// an earlier life deferred has none: its last word went, or goes, through the outbox.
     #[must_use]
     pub fn inline(&self, index: usize) -> Option<Record> {
         let item = self.items.get(index)?;
-        if !item.live() || matches!(item.end, End::Later(_)) {
+        if !item.live() || self.deferred.contains(&item.place()) {
             return None;
         }
         self.last_word(index, 1)
@@ -183,19 +187,21 @@ impl<'a> Work<'a> {
             let (partition, record) = self.desk.records.news(news);
             outbox.entry(partition).or_default().push(record);
         }
+        let mut told = BTreeSet::new();
         for (index, item) in self.items.iter().enumerate() {
-            let Source::Deferred {
-                silent, attempts, ..
-            } = item.source
-            else {
-                continue;
+            // A redelivery may stand in one batch with the resumption of what it deferred before.
+            let place = item.place();
+            let attempts = match (item.source, view.deferred.get(&place)) {
+                (Source::Deferred { attempts, .. }, Some(false)) => attempts,
+                (Source::Live { asked: true }, Some(false)) => 1,
+                _ => continue,
             };
-            if silent || view.finished.contains(&item.place()) {
+            if view.finished.contains(&place) || told.contains(&place) {
                 continue;
             }
             if let Some(record) = self.last_word(index, attempts) {
-                let partition = item.record.partition;
-                outbox.entry(partition).or_default().push(record);
+                told.insert(place);
+                outbox.entry(place.0).or_default().push(record);
             }
         }
         outbox
@@ -208,6 +214,7 @@ impl Planner for Work<'_> {
             Outcome::Read(keys) => Step::Read(keys),
             Outcome::Done(mut changes) => {
                 self.results = std::mem::take(&mut changes.sightings);
+                self.deferred = view.deferred.keys().copied().collect();
                 let outbox = self.outbox(&changes, view);
                 Step::Write(Box::new(Write {
                     changes: *changes,

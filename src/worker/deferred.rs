@@ -99,7 +99,6 @@ impl Deferrals {
 
     async fn resume(&self, deferred: Deferred) -> Result<Item, MemoryFault> {
         let source = Source::Deferred {
-            silent: deferred.silent,
             attempts: deferred.attempts + 1,
         };
         let place = (deferred.partition, deferred.offset);

@@ -29,8 +29,6 @@ pub enum Source {
     },
     /// Due again.
     Deferred {
-        /// Its `linked-logins` record is out already.
-        silent: bool,
         /// Attempts made, this one included.
         attempts: u32,
     },

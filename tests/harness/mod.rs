@@ -134,7 +134,7 @@ impl Rig {
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_unilink"));
         // Nothing of the developer's own configuration.
-        command.env_clear().arg("--config").arg(&self.config);
+        command.env_clear().env("UNILINK_CONFIG", &self.config);
         command.args(args).current_dir(self.dir.path());
         command
     }

@@ -7,7 +7,7 @@
 use super::SqliteStore;
 use super::outbox::encode;
 use super::rows::get;
-use super::view::{Loaded, Source, finished};
+use super::view::{Loaded, Source, deferred};
 use crate::model::{Account, Changes, Keys};
 use crate::sqlite::Tx;
 use crate::store::{Batch, Planner, Position, Step, StoreError, Write};
@@ -127,7 +127,7 @@ impl SqliteStore {
             Some(loaded) => loaded,
             None => {
                 let mut first = head;
-                first.view.finished = finished(source, batch).await?;
+                deferred(source, batch, &mut first.view).await?;
                 first
             }
         };

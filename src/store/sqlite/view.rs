@@ -13,7 +13,7 @@ use crate::sqlite::{Fault, Select, Snapshot, Tx, Val};
 use crate::store::{Batch, Settled, StoreError};
 use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::sqlite::SqliteRow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 /// Claims read of one unionid, those rejected not counted. Three openids of one app already say
@@ -129,7 +129,7 @@ pub(super) const TOMBSTONES: Select = Select {
 pub(super) const FINISHED: Select = Select {
     head: "WITH k(partition, offset) AS (VALUES",
     columns: 2,
-    tail: ") SELECT d.partition, d.offset, d.done_at IS NOT NULL FROM k CROSS JOIN deferred d \
+    tail: ") SELECT d.partition, d.offset, d.done_at IS NOT NULL, d.silent FROM k CROSS JOIN deferred d \
            ON d.partition = k.partition AND d.offset = k.offset",
 };
 const HEAD: &str = "SELECT version, (SELECT coalesce(max(id), 0) FROM accounts), \
@@ -304,12 +304,14 @@ fn tombstone(row: &SqliteRow, who: &Account) -> Result<Tombstone, StoreError> {
     })
 }
 
-/// Which of the batch's deferred resolutions nothing may be published for any more: finished ones
-/// (a row that is gone was finished and pruned), and those to defer that are known.
-pub(super) async fn finished(
+/// Tells the view which of the batch's deferred resolutions have a row, and for which of them nothing
+/// may be published any more: finished ones (a row that is gone was finished and pruned), and those
+/// to defer that are known.
+pub(super) async fn deferred(
     source: &mut Source<'_>,
     batch: &Batch,
-) -> Result<BTreeSet<(u32, i64)>, StoreError> {
+    view: &mut View,
+) -> Result<(), StoreError> {
     let done: BTreeSet<(u32, i64)> = batch
         .settle
         .iter()
@@ -321,18 +323,19 @@ pub(super) async fn finished(
     let defer = batch.defer.iter().map(|d| (d.partition, d.offset));
     let keys = done.iter().copied().chain(defer);
     let keys: Vec<Val> = keys.flat_map(|(p, o)| [p.into(), o.into()]).collect();
-    let (mut known, mut over) = (BTreeSet::new(), BTreeSet::new());
+    let (mut known, mut over) = (BTreeMap::new(), BTreeSet::new());
     for row in source.many(&FINISHED, keys).await? {
         let id = (small(&row, 0)?, get::<i64>(&row, 1)?);
-        known.insert(id);
+        known.insert(id, get(&row, 3)?);
         if get(&row, 2)? {
             over.insert(id);
         }
     }
-    over.extend(done.difference(&known));
+    over.extend(done.into_iter().filter(|id| !known.contains_key(id)));
     let defer = batch.defer.iter().map(|d| (d.partition, d.offset));
-    over.extend(defer.filter(|id| known.contains(id)));
-    Ok(over)
+    over.extend(defer.filter(|id| known.contains_key(id)));
+    (view.finished, view.deferred) = (over, known);
+    Ok(())
 }
 
 /// A unionid from two columns.

@@ -2,7 +2,7 @@
 
 use super::Home;
 use super::fixtures::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use unilink::model::{Changes, Millis, View};
 use unilink::store::{Batch, Deferred, Prune, Settled, Store, WaitsFor};
 
@@ -73,6 +73,19 @@ pub async fn finished_ones_stay_finished(home: &dyn Home) {
     defer(&*store, vec![deferred(1), deferred(2)]).await;
     assert!(settle(&*store, vec![done(1)]).await.is_empty());
     assert_eq!(settle(&*store, vec![done(1)]).await, [(0, 1)].into());
+    // A row tells that the last word is the outbox's, whichever way the record comes back.
+    let mut rows = BTreeMap::new();
+    let mut plan = Plan(|view: &View| {
+        rows = view.deferred.clone();
+        write(Changes::default())
+    });
+    let both = Batch {
+        settle: vec![done(1), done(3)],
+        defer: vec![deferred(2)],
+        ..Batch::default()
+    };
+    store.apply(&both, &mut plan).await.expect("applies");
+    assert_eq!(rows, [((0, 1), false), ((0, 2), false)].into());
     // Never seen here: it ended and its marker is gone.
     assert_eq!(settle(&*store, vec![done(77)]).await, [(0, 77)].into());
     let again = Batch {
