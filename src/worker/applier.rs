@@ -62,6 +62,9 @@ impl Applier {
             .done(finished.map(|(index, item)| (item.place(), work.inline(index))));
         metrics::histogram!(telemetry::APPLY_SECONDS).record(begun.elapsed().as_secs_f64());
         count(&items);
+        for (why, n) in work.contested() {
+            metrics::counter!(telemetry::CONTESTED, "why" => why.word()).increment(*n);
+        }
         Ok(())
     }
 

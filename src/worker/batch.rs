@@ -6,7 +6,9 @@ use super::records::Records;
 use super::shift::Shift;
 use crate::bus::Record;
 use crate::link::{self, Rules};
-use crate::model::{Changes, DeadReason, Fact, Millis, Outcome, Reason, SightingResult, View};
+use crate::model::{
+    Changes, DeadReason, Fact, Millis, News, Outcome, Reason, SightingResult, View, Why,
+};
 use crate::resolve::ladder::Later;
 use crate::store::{
     Batch, Deferred, Planner, Settled, Step, Tracked, TrackedState, WaitsFor, Write,
@@ -34,6 +36,8 @@ pub struct Work<'a> {
     now: Millis,
     /// What `plan` said of the sightings, once it has decided.
     results: Vec<SightingResult>,
+    /// Claims that became contested, by why.
+    contested: BTreeMap<Why, u64>,
     /// Places that an earlier life deferred, as `plan` saw them.
     deferred: BTreeSet<(u32, i64)>,
 }
@@ -65,6 +69,7 @@ impl<'a> Work<'a> {
             sighting,
             now,
             results: Vec::new(),
+            contested: BTreeMap::new(),
             deferred: BTreeSet::new(),
         }
     }
@@ -151,6 +156,12 @@ impl<'a> Work<'a> {
         })
     }
 
+    /// Claims that became contested, by why. Only after `plan`.
+    #[must_use]
+    pub fn contested(&self) -> &BTreeMap<Why, u64> {
+        &self.contested
+    }
+
     /// The record that goes out beside a live item's offset, if it has one. Only after `plan`. What
     /// an earlier life deferred has none: its last word went, or goes, through the outbox.
     #[must_use]
@@ -215,6 +226,7 @@ impl Planner for Work<'_> {
             Outcome::Done(mut changes) => {
                 self.results = std::mem::take(&mut changes.sightings);
                 self.deferred = view.deferred.keys().copied().collect();
+                self.contested = contested(&changes);
                 let outbox = self.outbox(&changes, view);
                 Step::Write(Box::new(Write {
                     changes: *changes,
@@ -223,6 +235,17 @@ impl Planner for Work<'_> {
             }
         }
     }
+}
+
+/// Claims that became contested, by why.
+fn contested(changes: &Changes) -> BTreeMap<Why, u64> {
+    let mut counts = BTreeMap::new();
+    for news in &changes.news {
+        if let News::Conflict { why, .. } = news {
+            *counts.entry(*why).or_default() += 1;
+        }
+    }
+    counts
 }
 
 fn waits_for(later: &Later) -> WaitsFor {

@@ -11,6 +11,7 @@ mod decode;
 mod deferred;
 mod item;
 pub mod memory;
+mod reader;
 mod records;
 mod recover;
 mod shift;
@@ -20,7 +21,7 @@ pub use decode::Decoder;
 pub use records::Records;
 pub use shift::InFlight;
 
-use crate::bus::{Assigned, Bus, BusError, Member, Next, Stored, Term};
+use crate::bus::{Assigned, Bus, BusError, Member, Next, Term};
 use crate::clock::Clock;
 use crate::link::Rules;
 use crate::outbox::{Finished, Relay, RelayError};
@@ -29,9 +30,9 @@ use crate::resolve::ports::MemoryFault;
 use crate::store::{Store, StoreError};
 use applier::Applier;
 use batch::Desk;
-use decode::Decoded;
-use deferred::{Deferrals, end_of};
-use item::{End, Head, Item, Source};
+use deferred::Deferrals;
+use item::Item;
+use reader::Reader;
 use shift::Shift;
 use std::sync::Arc;
 use std::time::Duration;
@@ -314,111 +315,6 @@ impl Worker {
                 () = shift.applied() => {}
                 () = self.store.changed() => {}
                 () = tokio::time::sleep(self.settings.poll) => {}
-            }
-        }
-    }
-}
-
-/// Reads, decodes, and hands over what is finished.
-struct Reader {
-    worker: Arc<Worker>,
-    member: Arc<dyn Member>,
-    shift: Arc<Shift>,
-    done: mpsc::Sender<Vec<Item>>,
-    stop: CancellationToken,
-}
-
-impl Reader {
-    async fn run(self) -> Result<Ended, WorkerError> {
-        let (failed, mut failures) = mpsc::channel::<MemoryFault>(1);
-        let mut resolving = JoinSet::new();
-        while !self.stop.is_cancelled() {
-            tokio::select! {
-                () = self.shift.room() => {}
-                Some(fault) = failures.recv() => return Err(fault.into()),
-                () = self.stop.cancelled() => break,
-            }
-            while let Some(done) = resolving.try_join_next() {
-                // A task that ended early left its records unfinished: they are read again.
-                done?;
-            }
-            match self.member.next(WAIT, CHUNK).await? {
-                Next::Records(term, records) if term == self.shift.term => {
-                    let records = self.shift.read(records);
-                    let decoding = self.decoding(records, failed.clone());
-                    resolving.spawn(decoding);
-                }
-                Next::Given(term, assigned) => return Ok(Ended::Given((term, assigned))),
-                Next::Records(..) | Next::Taken(_) | Next::Idle => {}
-            }
-        }
-        // What is under way still finishes: the senders live in its tasks.
-        while !resolving.is_empty() {
-            tokio::select! {
-                Some(fault) = failures.recv() => return Err(fault.into()),
-                Some(done) = resolving.join_next() => done?,
-            }
-        }
-        Ok(Ended::Stopped)
-    }
-
-    /// Decodes a chunk; what can be resolved at once goes on at once, the rest on its own tasks.
-    fn decoding(
-        &self,
-        records: Vec<Arc<Stored>>,
-        failed: mpsc::Sender<MemoryFault>,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let (worker, done) = (Arc::clone(&self.worker), self.done.clone());
-        async move {
-            let mut ready = Vec::with_capacity(records.len());
-            let mut asking = JoinSet::new();
-            for record in records {
-                let item = |asked, head, end| Item {
-                    record: Arc::clone(&record),
-                    source: Source::Live { asked },
-                    head,
-                    end,
-                };
-                match worker.decoder.decode(&record) {
-                    Decoded::Operator(head, fact) => {
-                        ready.push(item(false, Some(head), End::Facts(fact)));
-                    }
-                    Decoded::Dead(head, reason, detail) => {
-                        ready.push(item(false, head, End::Dead(reason, detail)));
-                    }
-                    Decoded::Login(login) => match worker.ladder.at_once(&login) {
-                        Some(resolved) => {
-                            ready.push(item(false, Some(Head::of(&login)), end_of(resolved)));
-                        }
-                        None => {
-                            let (worker, done, failed) =
-                                (Arc::clone(&worker), done.clone(), failed.clone());
-                            let record = Arc::clone(&record);
-                            asking.spawn(async move {
-                                match worker.ladder.resolve(&login, 0, None).await {
-                                    Ok(resolved) => {
-                                        let item = Item {
-                                            record,
-                                            source: Source::Live { asked: true },
-                                            head: Some(Head::of(&login)),
-                                            end: end_of(resolved),
-                                        };
-                                        done.send(vec![item]).await.ok();
-                                    }
-                                    Err(fault) => drop(failed.try_send(fault)),
-                                }
-                            });
-                        }
-                    },
-                }
-            }
-            if !ready.is_empty() {
-                done.send(ready).await.ok();
-            }
-            while let Some(done) = asking.join_next().await {
-                if done.is_err() {
-                    drop(failed.try_send(MemoryFault("a resolution ended early".to_owned())));
-                }
             }
         }
     }
