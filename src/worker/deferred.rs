@@ -14,8 +14,9 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
-/// A lease outlasts the longest request many times over; after a crash the work waits this long.
-const LEASE_MS: i64 = 60_000;
+/// A lease outlasts a request (5 s unless configured) and its queue; after a crash the work waits
+/// this long. An attempt that outlives it does no harm: its end is told once.
+const LEASE_MS: i64 = 20_000;
 /// Resolutions under way at once.
 const AT_ONCE: usize = 512;
 /// Resolutions taken from the store at once.
