@@ -6,7 +6,9 @@ use crate::measure::{Measured, Watch};
 use crate::trace::Recorder;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use unilink::bus::{Bus, Next};
@@ -41,11 +43,14 @@ pub async fn run(dir: &Path, events: u64, record: bool) -> Measured {
     let upkeep = tokio::spawn(async move { upkeep.upkeep(until).await });
 
     let watch = Watch::start();
-    post(&parts, &Arc::new(Events::open(dir))).await;
+    let mut applied = looking(&parts);
+    post(&parts, &Arc::new(Events::open(dir)), &applied).await;
     let total = i64::try_from(events).expect("a number");
-    while applied(&parts).await < total {
-        tokio::time::sleep(LOOK).await;
-    }
+    applied
+        .wait_for(|count| *count >= total)
+        .await
+        .expect("looked at");
+    drop(applied);
     stop.cancel();
     working.await.expect("ended").expect("worked");
     let measured = watch.stop();
@@ -69,29 +74,45 @@ fn configuration(dir: &Path) -> Config {
     Config::read(&text, "the benchmark", &Environment::default()).expect("a configuration")
 }
 
-async fn post(parts: &Arc<Parts>, events: &Arc<Events>) {
+/// How many events are applied, looked at now and then: the look is not the product's work either.
+fn looking(parts: &Arc<Parts>) -> watch::Receiver<i64> {
+    let (tell, told) = watch::channel(0);
+    let parts = Arc::clone(parts);
+    tokio::spawn(async move {
+        while !tell.is_closed() {
+            let positions = parts.store.positions().await.expect("positions");
+            tell.send_replace(positions.iter().map(|p| p.offset).sum());
+            tokio::time::sleep(LOOK).await;
+        }
+    });
+    told
+}
+
+async fn post(parts: &Arc<Parts>, events: &Arc<Events>, applied: &watch::Receiver<i64>) {
     let gatekeeper = Arc::new(Gatekeeper::new(parts));
+    let posted = Arc::new(AtomicI64::new(0));
     let mut gateways = JoinSet::new();
     for _ in 0..REQUESTS {
         let (parts, events) = (Arc::clone(parts), Arc::clone(events));
-        let gatekeeper = Arc::clone(&gatekeeper);
+        let (gatekeeper, posted) = (Arc::clone(&gatekeeper), Arc::clone(&posted));
+        let mut applied = applied.clone();
         gateways.spawn(async move {
             loop {
                 let lines = events.next(REQUEST);
                 if lines.is_empty() {
                     return;
                 }
-                while published(&parts).await - applied(&parts).await > LEAD {
-                    tokio::time::sleep(LOOK).await;
-                }
+                let due = posted.load(Relaxed) - LEAD;
+                applied
+                    .wait_for(|count| *count >= due)
+                    .await
+                    .expect("looked at");
                 let now = (parts.clock)();
                 let events = lines.split(|b| *b == b'\n').filter(|l| !l.is_empty());
                 let prepared = events.map(|e| gatekeeper.prepare(e, now).expect("taken").record);
-                parts
-                    .bus
-                    .publish(prepared.collect())
-                    .await
-                    .expect("published");
+                let prepared: Vec<_> = prepared.collect();
+                posted.fetch_add(i64::try_from(prepared.len()).expect("few"), Relaxed);
+                parts.bus.publish(prepared).await.expect("published");
             }
         });
     }
@@ -104,15 +125,6 @@ async fn ends(parts: &Parts, topic: &str) -> Vec<i64> {
     let topics = parts.bus.topics(&[]).await.expect("topics");
     let topic = topics.iter().find(|t| *t.name == *topic).expect("a topic");
     topic.bounds.iter().map(|(_, next)| *next).collect()
-}
-
-async fn published(parts: &Parts) -> i64 {
-    ends(parts, &parts.config.topics.logins).await.iter().sum()
-}
-
-async fn applied(parts: &Parts) -> i64 {
-    let positions = parts.store.positions().await.expect("positions");
-    positions.iter().map(|p| p.offset).sum()
 }
 
 /// Everybody is who they should be, and everything is told.

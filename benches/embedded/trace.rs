@@ -9,7 +9,7 @@ use unilink::sqlite::{Trace, Val};
 
 /// Bytes written or read at once.
 const BUFFER: usize = 1 << 20;
-/// Where the values of a statement begin and end are counted in `u32`; no value is that long.
+/// Stands for a text's number where the text is new and follows.
 const NEW_TEXT: u32 = u32::MAX;
 
 fn path(dir: &Path) -> PathBuf {
