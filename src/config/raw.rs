@@ -128,7 +128,7 @@ impl Default for Worker {
         Self {
             batch: 1_000,
             inline_budget: "1s".into(),
-            in_flight: 4_096,
+            in_flight: 16_384,
             deferred_per_app: 100_000,
             http_per_app: 16,
             http_total: 64,

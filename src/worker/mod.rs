@@ -40,7 +40,9 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-/// Records decoded by one task before others get their turn.
+/// Records read at once.
+const READ: usize = 512;
+/// Records decoded by one task: a few milliseconds, then others get their turn.
 const CHUNK: usize = 128;
 /// Chunks that may wait for the applier; the in-flight bound is what limits memory.
 const QUEUE: usize = 256;
@@ -174,7 +176,7 @@ impl Worker {
                 Some(given) => given,
                 None if stop.is_cancelled() => return Ok(()),
                 None => {
-                    if let Next::Given(term, assigned) = member.next(WAIT, CHUNK).await? {
+                    if let Next::Given(term, assigned) = member.next(WAIT, READ).await? {
                         given = Some((term, assigned));
                     }
                     continue;

@@ -5,7 +5,7 @@ use super::decode::Decoded;
 use super::deferred::end_of;
 use super::item::{End, Head, Item, Source};
 use super::shift::Shift;
-use super::{CHUNK, Ended, WAIT, Worker, WorkerError};
+use super::{CHUNK, Ended, READ, WAIT, Worker, WorkerError};
 use crate::bus::{Member, Next, Stored};
 use crate::model::Login;
 use crate::resolve::ports::MemoryFault;
@@ -38,11 +38,12 @@ impl Reader {
                 // A task that ended early left its records unfinished: they are read again.
                 done?;
             }
-            match self.member.next(WAIT, CHUNK).await? {
+            match self.member.next(WAIT, READ).await? {
                 Next::Records(term, records) if term == self.shift.term => {
                     let records = self.shift.read(records);
-                    let decoding = self.decoding(records, failed.clone());
-                    resolving.spawn(decoding);
+                    for chunk in records.chunks(CHUNK) {
+                        resolving.spawn(self.decoding(chunk.to_vec(), failed.clone()));
+                    }
                 }
                 Next::Given(term, assigned) => return Ok(Ended::Given((term, assigned))),
                 Next::Records(..) | Next::Taken(_) | Next::Idle => {}
