@@ -35,7 +35,10 @@ pub async fn replay(dir: &Path) -> Measured {
             } else {
                 &to_writer
             };
-            to.blocking_send(statement).ok().expect("taken");
+            assert!(
+                to.blocking_send(statement).is_ok(),
+                "nobody takes statements"
+            );
         }
     });
     let mut tasks = JoinSet::new();

@@ -127,6 +127,7 @@ impl Traffic {
         self.pick(&apps)
     }
 
+    #[allow(clippy::needless_pass_by_value)] // callers build it in place
     fn plan(
         &self,
         (app, openid, at): (&str, &str, Millis),
@@ -226,7 +227,7 @@ impl Traffic {
         let session = self.session(person, Manner::default());
         let (app, openid, _) = self.names(&session);
         let mut code = self.sim.code(&session);
-        if self.count % 2 == 0 {
+        if self.count.is_multiple_of(2) {
             self.sim.spend_elsewhere(&code);
         } else {
             code = format!("0a{}never{}", self.count, "0".repeat(16));
