@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 const REQUEST: usize = 200;
 /// Requests at once.
 const AT_ONCE: usize = 4;
-/// Events posted and not yet applied: at some thousand a second these are far from 5 minutes.
-const LEAD: i64 = 10_000;
+/// Events posted and not yet resolved: at some thousand a second these are far from 5 minutes.
+const LEAD: i64 = 5_000;
 /// How often progress is looked at.
 const LOOK: Duration = Duration::from_millis(50);
 /// Lines of progress where there is no terminal.
@@ -111,10 +111,17 @@ impl Driver {
     }
 
     async fn keep_pace(&self, stop: &CancellationToken) -> Result<(), Failure> {
-        while !stop.is_cancelled() && self.lag().await? > LEAD {
+        while !stop.is_cancelled() && self.lag().await? + self.waiting().await? > LEAD {
             tokio::time::sleep(LOOK).await;
         }
         Ok(())
+    }
+
+    /// Logins that wait for WeChat.
+    async fn waiting(&self) -> Result<i64, Failure> {
+        let waiting = self.parts.store.deferred_by_app().await;
+        let waiting: u64 = waiting.map_err(Failure::failed)?.values().sum();
+        Ok(i64::try_from(waiting).unwrap_or(i64::MAX / 2))
     }
 
     /// Events in the login topic that are not applied.

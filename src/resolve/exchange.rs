@@ -132,14 +132,20 @@ impl Exchange {
         if let Some(until) = self.gates.parked(&app.id, now) {
             return Ok(Exchanged::Later(Some(until)));
         }
-        let Some(_pass) = self.gates.pass(&app.id).await else {
+        let Some(pass) = self.gates.pass(&app.id).await else {
             return Ok(Exchanged::Later(None));
         };
+        // While it waited for its turn, the app may have been refused.
+        if let Some(until) = self.gates.parked(&app.id, (self.clock)()) {
+            return Ok(Exchanged::Later(Some(until)));
+        }
         if sent.is_none() {
             self.note(marks.sent, None, now, Vec::new()).await?;
         }
         let begun = Instant::now();
         let answer = self.client.code2session(&app.id, secret, code).await;
+        // The answer's note waits for the store, not for WeChat: the next request may go.
+        drop(pass);
         count(app, begun, &answer);
         self.take(app, &marks, answer, sent.is_some()).await
     }

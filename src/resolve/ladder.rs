@@ -16,7 +16,8 @@ use crate::model::{
 use crate::seal::Keys;
 use rand::RngExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// How long encrypted data waits for its session key.
 const KEY_WAIT_MS: i64 = 24 * 3_600_000;
@@ -24,6 +25,10 @@ const KEY_WAIT_MS: i64 = 24 * 3_600_000;
 const BACKOFF_MS: i64 = 500;
 /// Longest pause: a code lives five minutes, so it gets some twenty attempts.
 const LONGEST_BACKOFF_MS: i64 = 20_000;
+
+/// Exchanges under way at once, those included that wait for their app's turn: bounds memory when
+/// WeChat is slower than logins come.
+const EXCHANGES: usize = 1_024;
 
 /// How a resolution ended.
 #[derive(Debug)]
@@ -57,6 +62,8 @@ pub struct Ladder {
     memory: Arc<dyn Memory>,
     clock: Clock,
     budget: Duration,
+    /// One for each exchange under way, also those that nobody waits for any more.
+    slots: Arc<Semaphore>,
 }
 
 impl Ladder {
@@ -77,6 +84,7 @@ impl Ladder {
             memory,
             clock,
             budget,
+            slots: Arc::new(Semaphore::new(EXCHANGES)),
         }
     }
 
@@ -191,6 +199,8 @@ impl Ladder {
     }
 
     /// Runs the exchange on a task of its own, so that giving up the wait never loses an answer.
+    /// `None` when the budget ended first: while it waited for a slot nothing was sent, later the
+    /// request goes on and notes its answer.
     async fn exchange_in_budget(
         &self,
         app: &App,
@@ -198,24 +208,27 @@ impl Ladder {
         login: &Login,
         since: Option<Millis>,
     ) -> Result<Option<Exchanged>, MemoryFault> {
+        let budget = since.map_or(self.budget, |_| Duration::MAX);
+        let begun = Instant::now();
+        let slot = tokio::time::timeout(budget, Arc::clone(&self.slots).acquire_owned());
+        let Ok(Ok(slot)) = slot.await else {
+            return Ok(None);
+        };
         let (exchange, app, code, at) = (
             Arc::clone(&self.exchange),
             app.clone(),
             code.clone(),
             login.occurred_at,
         );
-        let task = tokio::spawn(async move { exchange.exchange(&app, &code, at).await });
-        let done = if since.is_some() {
-            task.await
-        } else {
-            match tokio::time::timeout(self.budget, task).await {
-                Ok(done) => done,
-                Err(_) => return Ok(None),
-            }
-        };
-        match done {
-            Ok(exchanged) => exchanged.map(Some),
-            Err(_) => Err(MemoryFault("an exchange ended early".to_owned())),
+        let task = tokio::spawn(async move {
+            let _slot = slot;
+            exchange.exchange(&app, &code, at).await
+        });
+        let left = budget.saturating_sub(begun.elapsed());
+        match tokio::time::timeout(left, task).await {
+            Err(_) => Ok(None),
+            Ok(Ok(exchanged)) => exchanged.map(Some),
+            Ok(Err(_)) => Err(MemoryFault("an exchange ended early".to_owned())),
         }
     }
 
