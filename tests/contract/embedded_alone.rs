@@ -95,7 +95,7 @@ async fn a_second_worker_is_refused_until_the_first_is_gone() {
     let member = bus.join().await.unwrap();
     for second in [&bus, &other] {
         let text = refused(second.join().await);
-        assert!(text.contains("stop that one") && text.contains("Kafka"));
+        assert!(text.contains("stop that one") && text.contains("store.url"));
         refused(second.reset_group(0).await);
     }
     drop(member);
