@@ -46,7 +46,13 @@ fn the_files_are_those_of_the_code() {
             "schemas/{name} differs from the code: run with UNILINK_BLESS=1"
         );
     }
-    let kept = dir.read_dir().expect("schemas/").count();
+    // `openapi.json` is kept by hand and compared with the routes by `tests/api_http.rs`.
+    let made = |name: &std::ffi::OsStr| name != "openapi.json";
+    let kept = dir
+        .read_dir()
+        .expect("schemas/")
+        .map(|f| f.expect("a file"));
+    let kept = kept.filter(|f| made(&f.file_name())).count();
     assert_eq!(
         kept,
         files().len(),
