@@ -59,10 +59,14 @@ async fn write(file: Arc<File>, mut queue: Queue, committed: watch::Sender<u64>)
     let mut tx = None;
     while let Some(Statement { sql, args, .. }) = queue.recv().await {
         match (sql, tx.as_mut()) {
-            ("BEGIN IMMEDIATE", _) => {
-                // One that was not committed was dropped.
-                tx = None;
-                tx = tx.or(Some(file.begin().await.expect("begun")));
+            ("BEGIN" | "BEGIN IMMEDIATE", _) => {
+                // One that was not committed was dropped; the writer is free once it is.
+                drop(tx.take());
+                let begun = match sql {
+                    "BEGIN" => file.look().await,
+                    _ => file.begin().await,
+                };
+                tx = Some(begun.expect("begun"));
             }
             ("COMMIT", _) => {
                 let open = tx.take().expect("a transaction");
