@@ -86,7 +86,7 @@ pub async fn a_dropped_apply_leaves_nothing(home: &dyn Home) {
 
 /// Rows and positions at one moment: a commit that was under way when its
 /// caller was dropped may land between two reads, so read until nothing moved.
-async fn settled(store: &dyn Store) -> (usize, Vec<Position>) {
+async fn settled(store: &dyn Store) -> (u64, Vec<Position>) {
     loop {
         let before = store.positions().await.expect("reads");
         let seen = count(store).await;
