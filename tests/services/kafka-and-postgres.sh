@@ -22,7 +22,8 @@ usage: kafka-and-postgres.sh COMMAND
   start  kafka|postgres DIR     start one again, on its port, with its data
   stop   kafka|postgres DIR     stop one in order
   kill   kafka|postgres DIR     SIGKILL one, and all of its processes
-  reset-group DIR GROUP TOPIC   set the offsets of a group without members to the beginning, with Kafka's own tool
+  reset-group DIR|HOST:PORT GROUP TOPIC
+                                set the offsets of a group without members to the beginning, with Kafka's own tool
 
 Kafka comes from Maven's central repository, or from the mirror of your Maven settings, once; it stays in
 ${XDG_CACHE_HOME:-~/.cache}/unilink-services. Logs: DIR/kafka/log, DIR/postgres/log.
@@ -124,8 +125,11 @@ living() { # FILE ARGUMENT
     echo "$pid"
 }
 
-gone() { # PID: it is no more, or a zombie that nobody collects
-    ! grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status"
+# It is no more, or a zombie that nobody collects. Of a program with threads, the first may be a zombie while others still
+# hold its port.
+gone() { # PID
+    local threads=("/proc/$1/task/"*)
+    ! grep -qs '^State:[[:space:]]*[^ZX[:space:]]' "/proc/$1/status" && ((${#threads[@]} <= 1))
 }
 
 await_gone() { # SECONDS PID...
@@ -275,10 +279,11 @@ end_kafka() { # SIGNAL DIR
 }
 
 # The tool exits with 0 when it has failed, too.
-reset_group() { # DIR GROUP TOPIC
-    local port said
-    port=$(port_of kafka "$1")
-    said=$(kafka_java org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --bootstrap-server "127.0.0.1:$port" \
+reset_group() { # DIR|HOST:PORT GROUP TOPIC
+    local address=$1 said
+    [[ $address =~ ^[^/]+:[0-9]+$ ]] || address=127.0.0.1:$(port_of kafka "$(realpath -m "$1")")
+    fetch_kafka
+    said=$(kafka_java org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --bootstrap-server "$address" \
         --group "$2" --topic "$3" --reset-offsets --to-earliest --execute 2>&1) || fail "$said"
     echo "$said" >&2
     ! grep -qi '^error' <<<"$said" || fail "the offsets of $2 were not reset"
@@ -422,7 +427,7 @@ main() {
         [[ $service == kafka || $service == postgres ]] || misuse
         "${command}_$service" "$dir"
         ;;
-    reset-group) (($# == 3)) || misuse; reset_group "$(realpath -m "$1")" "$2" "$3" ;;
+    reset-group) (($# == 3)) || misuse; reset_group "$@" ;;
     -h | --help | help) usage ;;
     *) misuse ;;
     esac
