@@ -14,10 +14,10 @@ output=$dir/output
 finish() {
     local status=$?
     trap - EXIT
-    if ((status)) && [[ -e $services ]]; then
+    if ((status)) && [[ -e $services/kafka/log ]]; then
         mkdir -p target/test-services
-        cp "$services/kafka/log" target/test-services/kafka.log || true
-        cp "$services/postgres/log" target/test-services/postgres.log || true
+        cp "$services/kafka/log" target/test-services/kafka.log
+        cp "$services/postgres/log" target/test-services/postgres.log
         echo "The logs of Kafka and PostgreSQL are in target/test-services." >&2
     fi
     tests/services/kafka-and-postgres.sh down "$services" || true

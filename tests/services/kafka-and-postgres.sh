@@ -6,7 +6,8 @@
 # a killed service before it is back.
 set -euo pipefail
 
-readonly KAFKA_VERSION=4.1.1 SCALA_VERSION=2.13 LOG4J_VERSION=2.24.3 MAVEN_PLUGIN_VERSION=3.8.1
+readonly KAFKA_VERSION=4.1.1 SCALA_VERSION=2.13 LOG4J_VERSION=2.24.3
+readonly COPY_JARS=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 readonly READY_SECONDS=60
 readonly MARK=.unilink-services
 
@@ -88,7 +89,7 @@ fetch_kafka() {
         rm -rf "$libs.partial"
         mkdir "$libs.partial"
         write_pom >"$libs.partial/pom.xml"
-        mvn -q -B --strict-checksums -f "$libs.partial/pom.xml" dependency:copy-dependencies \
+        mvn -q -B --strict-checksums -f "$libs.partial/pom.xml" "$COPY_JARS" \
             -DoutputDirectory="$libs.partial" >&2 || fail "Maven could not fetch Kafka"
         mv "$libs.partial" "$libs"
     fi
@@ -106,9 +107,6 @@ write_pom() {
     <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>$LOG4J_VERSION</version></dependency>
     <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-core</artifactId><version>$LOG4J_VERSION</version></dependency>
   </dependencies>
-  <build><pluginManagement><plugins><plugin>
-    <groupId>org.apache.maven.plugins</groupId><artifactId>maven-dependency-plugin</artifactId><version>$MAVEN_PLUGIN_VERSION</version>
-  </plugin></plugins></pluginManagement></build>
 </project>
 END
 }
