@@ -21,6 +21,9 @@ const NO_KEYS: [&str; 7] = [
     "UNILINK_TEST_POSTGRES",
 ];
 
+/// What the variables begin with that tell the tests where Kafka and PostgreSQL are.
+const TESTS: &str = "UNILINK_TEST_";
+
 /// Variables that look like overrides and are none, each with what to do.
 pub(super) type Strays = Vec<(String, &'static str)>;
 
@@ -56,7 +59,7 @@ impl Environment {
         for (name, value) in ours {
             let Some(rest) = name
                 .strip_prefix(PREFIX)
-                .filter(|_| !NO_KEYS.contains(&name))
+                .filter(|_| !NO_KEYS.contains(&name) && !name.starts_with(TESTS))
             else {
                 continue;
             };
