@@ -11,14 +11,12 @@ use std::ffi::OsString;
 /// What overrides begin with.
 const PREFIX: &str = "UNILINK_";
 /// Variables of ours that are no keys: the path of the file, the logs, and knobs of the tests.
-const NO_KEYS: [&str; 7] = [
+const NO_KEYS: [&str; 5] = [
     "UNILINK_CONFIG",
     "UNILINK_LOG",
     "UNILINK_CASES",
     "UNILINK_FUZZ",
     "UNILINK_BLESS",
-    "UNILINK_TEST_KAFKA",
-    "UNILINK_TEST_POSTGRES",
 ];
 
 /// What the variables begin with that tell the tests where Kafka and PostgreSQL are.
