@@ -8,7 +8,7 @@
 
 use std::io::Write;
 use std::time::Duration;
-use unilink::config::{Config, Environment, Invalid};
+use unilink::config::{Config, Environment, Invalid, Kafka, Postgres, Profile};
 use unilink::model::{AppId, Millis};
 
 fn env(vars: &[(&str, &str)]) -> Environment {
@@ -31,6 +31,21 @@ fn problem_with(text: &str, vars: &[(&str, &str)]) -> String {
     format!("{key}: {problem}")
 }
 
+/// The file of the embedded profile.
+fn file(config: &Config) -> &str {
+    match &config.profile {
+        Profile::Embedded { path } => path.to_str().expect("text"),
+        Profile::Production { .. } => panic!("not embedded"),
+    }
+}
+
+fn production(config: Config) -> (Option<Kafka>, Option<Postgres>) {
+    match config.profile {
+        Profile::Production { kafka, postgres } => (kafka, postgres),
+        Profile::Embedded { .. } => panic!("embedded"),
+    }
+}
+
 #[track_caller]
 fn refused(text: &str, want: &[&str]) {
     let got = problem(text);
@@ -45,10 +60,12 @@ fn refused(text: &str, want: &[&str]) {
 #[test]
 fn nothing_at_all_is_the_embedded_profile_on_loopback() {
     let config = read("").expect("valid");
-    assert_eq!(config.store.path.to_str(), Some("unilink.db"));
+    assert_eq!(file(&config), "unilink.db");
     assert_eq!(config.seal.key_file.to_str(), Some("unilink.keys"));
     assert_eq!(config.intake.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.api.listen.to_string(), "127.0.0.1:8081");
+    assert_eq!(config.worker.listen.to_string(), "127.0.0.1:8082");
+    assert_eq!((config.worker.name, config.seal.seal_to), (None, None));
     assert_eq!(config.intake.rate, None);
     assert_eq!(config.worker.inline_budget, Duration::from_secs(1));
     assert_eq!(config.topics.linked_logins, None);
@@ -76,7 +93,7 @@ fn the_example_is_valid_and_shows_every_default() {
     );
     assert_eq!(config.operators[0].id, "alice");
     for section in [
-        "topics", "worker", "wechat", "bus", "store", "seal", "identity",
+        "topics", "worker", "wechat", "bus", "profile", "seal", "identity",
     ] {
         let of = |c: &Config| {
             let all = format!("{c:#?}");
@@ -137,6 +154,15 @@ fn every_default_key_can_be_overridden() {
         ("UNILINK_WECHAT__TIMEOUT", "wechat.timeout: must be a time"),
         ("UNILINK_TOPICS__LOGINS_PARTITIONS", "whole number"),
         ("UNILINK_BUS__URL", "bus.url: must be embedded"),
+        (
+            "UNILINK_BUS__REPLICATION",
+            "UNILINK_BUS__REPLICATION: must be a whole number",
+        ),
+        ("UNILINK_BUS__KAFKA", "UNILINK_BUS__KAFKA__NAME"),
+        ("UNILINK_STORE__URL", "store.url: must be sqlite:PATH"),
+        ("UNILINK_STORE__CONNECTIONS", "whole number"),
+        ("UNILINK_WORKER__NAME", "worker.name: must be"),
+        ("UNILINK_WORKER__LISTEN", "worker.listen: must be an IP"),
     ] {
         let got = problem_with("", &[(name, "no such")]);
         assert!(got.contains(want), "{name}: {got}");
@@ -171,7 +197,7 @@ fn unknown_keys_and_sections_are_named_with_the_known_ones() {
         &["intake", "max_bodyy", "max_body,"],
     );
     refused("[intakes]\nmax_body = 1", &["intakes", "no section"]);
-    refused("[bus.kafka]\nx = 1", &["bus", "unknown key `kafka`"]);
+    refused("[bus.rabbit]\nx = 1", &["bus", "unknown key `rabbit`"]);
     refused(
         "[[platforms]]\nid = \"p\"\nname = \"x\"",
         &["platforms[0]", "unknown key `name`"],
@@ -221,7 +247,10 @@ fn wrong_types_name_the_key_and_never_the_value() {
         "[[apps]]\nappid = \"wx1\"\nkind = \"website\"\nsecret = 4711",
         "[[apps]]\nsecret = \"hunter2",
         "[identity]\nnamespace = \"hunter2\"",
-        "[store]\nurl = \"postgres://u:hunter2@h/d\"",
+        "[store]\nurl = \"postgres://u:hunter2@h/d\"\n[bus]\nurl = \"embedded\"",
+        "[store]\nurl = \"mysql://u:hunter2@h/d\"",
+        "[bus]\nurl = \"kafka://u:hunter2@h/\"",
+        "[bus]\nurl = \"kafka://h:1\"\nkafka.\"sasl.password\" = [\"hunter2\"]",
         "[wechat]\nbase_url = \"https://u:hunter2@h\"",
     ] {
         let got = problem(text);
@@ -238,30 +267,146 @@ fn a_syntax_error_tells_where_without_the_line() {
 }
 
 #[test]
-fn what_is_not_in_this_version_says_so() {
-    refused(
-        "[store]\nurl = \"postgres://h/d\"",
-        &["store.url", "PostgreSQL", "sqlite:PATH"],
-    );
-    refused(
-        "[bus]\nurl = \"kafka://h:9092\"",
-        &["bus.url", "Kafka", "embedded"],
-    );
+fn urls_say_which_profile_it_is() {
     for url in [
-        "",
         "unilink.db",
         "sqlite:",
         "sqlite::memory:",
         "sqlite:a.db?mode=ro",
+        "mysql://h/d",
     ] {
         refused(
             &format!("[store]\nurl = \"{url}\""),
-            &["store.url", "sqlite:PATH"],
+            &["store.url", "sqlite:PATH", "postgres://"],
         );
     }
+    refused("[store]\nurl = \"\"", &["store.url", "empty"]);
+    refused("[store]\nurl = \"postgres://\"", &["store.url", "no host"]);
     let config = read("[store]\nurl = \"sqlite:///var/lib/u.db\"").expect("valid");
-    assert_eq!(config.store.path.to_str(), Some("/var/lib/u.db"));
+    assert_eq!(file(&config), "/var/lib/u.db");
     assert_eq!(config.seal.key_file.to_str(), Some("/var/lib/u.keys"));
+    for url in [
+        "",
+        "Embedded",
+        "kafka:h:9092",
+        "kafka://",
+        "kafka://h",
+        "kafka://h:x",
+        "kafka://h:0",
+        "kafka://:9092",
+        "kafka://h:9092,",
+        "kafka://h:9092/topic",
+        "kafka://u@h:9092",
+    ] {
+        refused(
+            &format!("[bus]\nurl = \"{url}\""),
+            &["bus.url", "embedded", "kafka://HOST:PORT"],
+        );
+    }
+}
+
+const PRODUCTION: &str = "[store]\nurl = \"env:DB\"\n[bus]\nurl = \"kafka://a:9092,[::1]:9093\"\n";
+const DB: (&str, &str) = (
+    "DB",
+    "postgresql://u:hunter2@h:5432/unilink?sslmode=require",
+);
+
+#[test]
+fn production_is_kafka_and_postgresql() {
+    let text = format!("{PRODUCTION}replication = 3\n[worker]\nname = \"worker-1.eu\"");
+    let config = Config::read(&text, "t", &env(&[DB])).expect("valid");
+    assert_eq!(config.seal.key_file.to_str(), Some("unilink.keys"));
+    assert_eq!(config.worker.name.as_deref(), Some("worker-1.eu"));
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let (kafka, postgres) = production(config);
+    let (kafka, postgres) = (kafka.expect("Kafka"), postgres.expect("PostgreSQL"));
+    assert_eq!(kafka.brokers, "a:9092,[::1]:9093");
+    assert_eq!(kafka.replication, 3);
+    assert!(kafka.client.is_empty());
+    assert_eq!((postgres.url.expose(), postgres.connections), (DB.1, 8));
+
+    // What a role does not need, it need not be told.
+    let intake = read("[bus]\nurl = \"kafka://h:1\"").expect("valid");
+    let (kafka, postgres) = production(intake);
+    assert_eq!(kafka.expect("Kafka").replication, -1);
+    assert!(postgres.is_none());
+    let api = read("[store]\nurl = \"postgres://h/d\"\nconnections = 3").expect("valid");
+    let (kafka, postgres) = production(api);
+    assert!(kafka.is_none());
+    assert_eq!(postgres.expect("PostgreSQL").connections, 3);
+}
+
+#[test]
+fn profiles_do_not_mix() {
+    for (store, bus) in [
+        ("sqlite:u.db", "kafka://h:1"),
+        ("postgres://h/d", "embedded"),
+    ] {
+        let text = format!("[store]\nurl = \"{store}\"\n[bus]\nurl = \"{bus}\"");
+        let wanted = [
+            "store.url",
+            "bus.url",
+            "sqlite:PATH with embedded",
+            "postgres://… with kafka://…",
+        ];
+        refused(&text, &wanted);
+    }
+    refused(
+        "[bus.kafka]\nclient.id = \"x\"",
+        &["bus.kafka", "bus.url = kafka://"],
+    );
+    // One mistake is told once.
+    refused(
+        "[bus]\nurl = \"kafka://\"\nkafka.client.id = \"x\"",
+        &["bus.url"],
+    );
+    refused(
+        "[store]\nurl = \"mysql:\"\n[bus]\nurl = \"kafka://h:1\"\nkafka.client.id = \"x\"",
+        &["store.url"],
+    );
+}
+
+#[test]
+fn settings_for_librdkafka_are_passed_on_as_text() {
+    let table = "[bus.kafka]\nsecurity.protocol = \"sasl_ssl\"\n\"sasl.username\" = \"u\"\n\
+                 sasl.password = \"env:PW\"\nlinger.ms = 3\nsocket.keepalive.enable = true\n\
+                 retry.ratio = 0.5\n";
+    let vars = env(&[
+        DB,
+        ("PW", "hunter2"),
+        ("UNILINK_BUS__KAFKA__SASL_USERNAME", "v"),
+        ("UNILINK_BUS__KAFKA__SECURITY_PROTOCOL", "ssl"),
+        ("UNILINK_BUS__KAFKA__CLIENT_ID", "env:ID"),
+        ("ID", "me"),
+    ]);
+    let config = Config::read(&format!("{PRODUCTION}{table}"), "t", &vars).expect("valid");
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+    let client = production(config).0.expect("Kafka").client;
+    let told: Vec<_> = client
+        .iter()
+        .map(|(k, v)| (k.as_str(), v.expose()))
+        .collect();
+    let wanted = [
+        ("client.id", "me"),
+        ("linger.ms", "3"),
+        ("retry.ratio", "0.5"),
+        ("sasl.password", "hunter2"),
+        ("sasl.username", "v"),
+        ("security.protocol", "ssl"),
+        ("socket.keepalive.enable", "true"),
+    ];
+    assert_eq!(told, wanted);
+    let kafka = "[bus]\nurl = \"kafka://h:1\"\n[bus.kafka]\n";
+    refused(
+        &format!("{kafka}debug = [\"all\"]"),
+        &["bus.kafka.debug", "a text, a number"],
+    );
+    refused(
+        &format!("{kafka}sasl.password = \"env:NOT_SET\""),
+        &["bus.kafka.sasl.password", "NOT_SET"],
+    );
 }
 
 #[test]
@@ -299,6 +444,16 @@ fn numbers_and_times_have_limits() {
         );
     }
     refused("[api]\nmax_in_flight = 0", &["api.max_in_flight"]);
+    refused("[store]\nconnections = 1", &["store.connections"]);
+    for replication in ["0", "-2", "101", "3000000000"] {
+        refused(
+            &format!("[bus]\nreplication = {replication}"),
+            &["bus.replication", "-1"],
+        );
+    }
+    for name in ["", "a b", "ä"] {
+        refused(&format!("[worker]\nname = \"{name}\""), &["worker.name"]);
+    }
     for bad in ["5", "", "soon", "999d", "-1s"] {
         refused(
             &format!("[worker]\npoll = \"{bad}\""),
@@ -488,6 +643,7 @@ fn the_rest_is_checked_too() {
         );
     }
     refused("[seal]\nkey_file = \"\"", &["seal.key_file", "empty"]);
+    refused("[seal]\nseal_to = \" \"", &["seal.seal_to", "keys show"]);
     refused(
         "[seal]\nkey_file = \"unilink.db\"",
         &["seal.key_file", "another"],

@@ -11,7 +11,8 @@ mod harness;
 
 use harness::{DEAD, LINKED, LINKS, LOGINS, Rig, SAMPLE_APP, Wish, ago, header, json, topic};
 use serde_json::{Value, json};
-use unilink::bus::Bus;
+use unilink::cli::assemble::{self, Parts};
+use unilink::config::Profile;
 
 const SAMPLE_KEY: &str = "tiihtNczf5v6AKRyjwEUhQ==";
 const SAMPLE_IV: &str = "r7BXXKkLb8qrSNn05n0qiA==";
@@ -246,6 +247,16 @@ async fn bad_records_become_dead_letters_and_the_worker_goes_on() {
     assert_eq!(json(&linked[0])["clamped"], true);
 }
 
+/// What Kafka's own tool does to a group.
+async fn reset_group(parts: &Parts) {
+    let Profile::Embedded { path } = &parts.config.profile else {
+        panic!("not embedded");
+    };
+    let file = assemble::open_file(path, None).await.unwrap();
+    let bus = assemble::embedded_bus(&parts.config, file).await.unwrap();
+    bus.reset_group(0).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_erasure_is_for_good_through_a_replay() {
     let mut rig = Rig::serving(Wish::default()).await;
@@ -287,7 +298,7 @@ async fn an_erasure_is_for_good_through_a_replay() {
     let links = topic(&parts, LINKS).await;
     assert!(links[1].value.is_none());
     assert_eq!(header(&links[1], "revision").as_deref(), Some("2"));
-    parts.bus.reset_group(0).await.unwrap();
+    reset_group(&parts).await;
     rig.start().await;
     rig.settled().await;
     rig.stopped().await;

@@ -89,7 +89,10 @@ fn looking(parts: &Arc<Parts>) -> watch::Receiver<i64> {
 }
 
 async fn post(parts: &Arc<Parts>, events: &Arc<Events>, applied: &watch::Receiver<i64>) {
-    let gatekeeper = Arc::new(Gatekeeper::new(parts));
+    let gatekeeper = Arc::new(Gatekeeper::new(
+        &parts.config,
+        parts.keys.hpke.current().clone(),
+    ));
     let posted = Arc::new(AtomicI64::new(0));
     let mut gateways = JoinSet::new();
     for _ in 0..REQUESTS {

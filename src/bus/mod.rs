@@ -10,6 +10,7 @@ mod murmur2;
 
 pub use murmur2::partition_of;
 
+use crate::model::Millis;
 use async_trait::async_trait;
 use std::sync::Arc;
 use std::time::Duration;
@@ -187,6 +188,11 @@ pub trait Bus: Send + Sync {
     /// Creates what is missing and tells how the topics are, in the order asked. `Refused` if one has
     /// another number of partitions.
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError>;
+    /// Forgets what the topics need not keep any longer at `now`, a bounded piece of it, and tells
+    /// whether there is more. A bus that does this by itself has nothing to do.
+    async fn upkeep(&self, _now: Millis) -> Result<bool, BusError> {
+        Ok(false)
+    }
 }
 
 /// A member of the group that reads the input topic. One task calls `next`; another may call

@@ -127,7 +127,7 @@ impl Driver {
     /// Events in the login topic that are not applied.
     async fn lag(&self) -> Result<i64, Failure> {
         let logins = &self.parts.config.topics.logins;
-        let topics = crate::bus::Bus::topics(&*self.parts.bus, &[]).await;
+        let topics = self.parts.bus.topics(&[]).await;
         let topics = topics.map_err(Failure::failed)?;
         let written: i64 = topics
             .iter()

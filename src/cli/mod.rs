@@ -1,25 +1,40 @@
 //! The command line: one role per file, composed here and nowhere else. Logs go to stderr, results
 //! to stdout. Exit status: 0 done, 1 failed, 2 wrong use.
 
+mod api;
 pub mod assemble;
+mod check;
 pub mod demo;
 mod driver;
+mod intake;
+mod keys;
+mod migrate;
+mod patience;
 pub mod prepare;
+mod reach;
 mod report;
+mod role;
 mod serve;
 mod simulate;
 mod tail;
+mod topics;
+mod worker;
 
 use crate::config::{Config, Environment};
 use crate::telemetry::{self, LogFormat};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 /// unilink makes one user of one person across a company's WeChat apps.
 ///
 /// Gateways POST login events to the intake; a worker finds the unionid behind each openid, merges
 /// the accounts that share it, and publishes who is who. Start with `unilink demo`.
+///
+/// On one machine, `serve` runs everything on one durable file (the embedded profile). Past that,
+/// with Kafka and PostgreSQL: `keys new`, `migrate`, `topics`, `check`, then as many `intake`,
+/// `worker` and `api` as you like.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true, max_term_width = 100)]
 pub struct Cli {
@@ -32,8 +47,8 @@ pub struct Cli {
 /// What every command takes.
 #[derive(Debug, Args)]
 pub struct Common {
-    /// The configuration file of `serve` and `tail` [default: unilink.toml, if it exists]. Each key
-    /// can be overridden by a variable `UNILINK_SECTION__KEY`
+    /// The configuration file [default: unilink.toml, if it exists]. Each key can be overridden by a
+    /// variable `UNILINK_SECTION__KEY`
     #[arg(long, global = true, env = "UNILINK_CONFIG", value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// How logs are written to stderr; UNILINK_LOG says what is logged (info, unilink=debug, …)
@@ -46,15 +61,36 @@ enum Command {
     /// Everything in one process, with a simulated WeChat and simulated people; ends with a summary
     /// that is checked against the simulator's truth
     Demo(demo::DemoArgs),
-    /// Intake, worker and look-ups in one process, on one durable file (the embedded profile)
+    /// Intake, worker and look-ups in one process: on one durable file (the embedded profile), or on
+    /// Kafka and PostgreSQL
     Serve,
+    /// The front door alone: checks, seals and publishes logins, answers 202 once Kafka has them. Needs
+    /// the bus and `seal.seal_to`; no database, no private key
+    Intake,
+    /// The consumer alone: resolves, links, publishes. Several share the partitions; `/livez`, `/readyz`
+    /// and `/metrics` are at `worker.listen`
+    Worker,
+    /// The look-ups alone. Needs the database; no bus
+    Api,
+    /// Create the topics that are missing, and show partitions, records and retention of all
+    Topics(topics::TopicsArgs),
+    /// Bring the database's tables up to this version, and print what was applied
+    Migrate,
+    /// Look at configuration, keys, database and bus, one line each; exit status 1 if one is not in
+    /// order. Changes nothing
+    Check(check::CheckArgs),
+    /// Make a key file, or show its public keys
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// The WeChat simulator alone, to try unilink or a gateway against; POST /_sim/login with an
     /// appid and a person (a number) gives a code, GET /_sim/stats counts what was asked
     Simulate(simulate::SimulateArgs),
-    /// Print the records of a topic, from the store that the configuration names; a running `serve`
-    /// is not disturbed
+    /// Print the records of a topic, on either bus; whoever runs is not disturbed
     Tail(tail::TailArgs),
 }
+
+/// How long the end of the process waits for threads that still block.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Why a command did not do it; the text is for the person who typed it.
 #[derive(Debug, thiserror::Error)]
@@ -99,15 +135,27 @@ fn start(cli: Cli) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(Failure::failed)?;
+    let outcome = runtime.block_on(run_command(cli));
+    // What still blocks a thread (a call to a broker that is away) has nothing left to tell.
+    runtime.shutdown_timeout(LINGER);
+    outcome
+}
+
+async fn run_command(cli: Cli) -> Result<(), Failure> {
     let common = cli.common;
-    runtime.block_on(async {
-        match cli.command {
-            Command::Demo(args) => demo::run(args).await,
-            Command::Serve => serve::run(config(&common)?).await,
-            Command::Simulate(args) => simulate::run(args).await,
-            Command::Tail(args) => tail::run(config(&common)?, args).await,
-        }
-    })
+    match cli.command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Serve => serve::run(config(&common)?).await,
+        Command::Intake => intake::run(config(&common)?).await,
+        Command::Worker => worker::run(config(&common)?).await,
+        Command::Api => api::run(config(&common)?).await,
+        Command::Topics(args) => topics::run(config(&common)?, args).await,
+        Command::Migrate => migrate::run(config(&common)?).await,
+        Command::Check(args) => check::run(config(&common)?, args).await,
+        Command::Keys(command) => keys::run(command),
+        Command::Simulate(args) => simulate::run(args).await,
+        Command::Tail(args) => tail::run(config(&common)?, args).await,
+    }
 }
 
 /// Loads and checks the configuration; whatever is wrong with it is wrong use.

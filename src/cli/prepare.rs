@@ -1,10 +1,11 @@
 //! The gatekeeper: what stands between an HTTP body and the login topic. It checks an event as
 //! strictly as can be, while somebody is there to correct it, and seals its secrets.
 
-use super::assemble::{Parts, SOURCE};
+use super::assemble::{SOURCE, wire_topics};
+use crate::config::Config;
 use crate::intake::{Prepare, Prepared, Refusal, RefusalKind};
 use crate::model::{AppId, AppKind, Apps, EventId, Millis};
-use crate::seal::{Keys, PublicKey};
+use crate::seal::PublicKey;
 use crate::wire::{FieldError, FieldKind, LoginWire, Mode, Topics};
 use std::sync::Arc;
 
@@ -15,25 +16,21 @@ const MAX_RECORD: usize = 256 * 1024;
 /// Checks and seals.
 pub struct Gatekeeper {
     apps: Arc<Apps>,
-    keys: Arc<Keys>,
+    seal_to: PublicKey,
     topics: Topics,
     require_sealed: bool,
 }
 
 impl Gatekeeper {
-    /// For the apps, keys and topics of these parts.
+    /// For what is configured; what comes in plain is sealed to this key.
     #[must_use]
-    pub fn new(parts: &Parts) -> Self {
+    pub fn new(config: &Config, seal_to: PublicKey) -> Self {
         Self {
-            apps: Arc::clone(&parts.apps),
-            keys: Arc::clone(&parts.keys),
-            topics: parts.topics(),
-            require_sealed: parts.config.intake.require_sealed,
+            apps: Arc::new(config.apps()),
+            seal_to,
+            topics: wire_topics(config),
+            require_sealed: config.intake.require_sealed,
         }
-    }
-
-    fn public(&self) -> &PublicKey {
-        self.keys.hpke.current()
     }
 
     fn check_app(&self, event: &LoginWire) -> Result<(), Refusal> {
@@ -72,7 +69,7 @@ impl Prepare for Gatekeeper {
                 let problem = "stands beside secrets in plain: seal all of them, or none";
                 return Err(invalid("sealed", problem));
             }
-            let sealed = self.public().seal(&aad, &secrets);
+            let sealed = self.seal_to.seal(&aad, &secrets);
             event.sealed = Some(sealed.map_err(|_| invalid("", "cannot be sealed"))?);
         }
         let id = EventId::parse(&event.id).map_err(|e| invalid("id", &e.to_string()))?;

@@ -3,7 +3,7 @@
 use super::Failure;
 use super::assemble::Parts;
 use super::driver::Posted;
-use crate::bus::{Bus, Range};
+use crate::bus::Range;
 use crate::model::Account;
 use crate::simulate::{CodeStats, Found, Population, Simulator, Truth, Verdict};
 use crate::store::{FoundUser, Totals};

@@ -1,19 +1,18 @@
-//! `unilink serve`: intake, worker and look-ups in one process.
+//! `unilink serve`: intake, worker and look-ups in one process, on either profile.
 
 use super::Failure;
-use super::assemble::Parts;
-use super::prepare::Gatekeeper;
-use crate::api::{self, ApiDeps};
-use crate::bus::Bus;
-use crate::config::Config;
-use crate::http::{self, Keys, Listening, Ops};
-use crate::intake::{self, IntakeDeps};
+use super::api::api_deps;
+use super::assemble::{self, Parts};
+use super::intake::intake_deps;
+use super::patience::patiently;
+use super::reach::{Reach, logins, present};
+use super::role::{Tasks, bind, front, local};
+use crate::config::{Config, Profile};
+use crate::http::{Door, Ops, lobby};
 use crate::telemetry::Metrics;
-use crate::{shutdown, telemetry};
-use std::net::SocketAddr;
+use crate::{api, intake, shutdown, telemetry};
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Serves until a signal.
@@ -24,8 +23,28 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     let stop = shutdown::on_signals().map_err(Failure::failed)?;
     let intake = bind(config.intake.listen, "intake.listen").await?;
     let api = bind(config.api.listen, "api.listen").await?;
-    let parts = Arc::new(Parts::open(config, None).await?);
-    serve(&parts, intake, api, stop).await
+    match config.profile {
+        Profile::Embedded { .. } => {
+            let parts = Arc::new(Parts::open(config, None).await?);
+            serve(&parts, intake, api, stop).await
+        }
+        Profile::Production { .. } => {
+            let limits = front(&config);
+            let (intake_lobby, intake_door) = lobby("waiting for bus and store");
+            let (api_lobby, api_door) = lobby("waiting for bus and store");
+            let mut tasks = Tasks::new(&stop);
+            tasks.listen(intake, intake_lobby, limits);
+            tasks.listen(api, api_lobby, limits);
+            let (doors, until) = ((intake_door, api_door), stop.clone());
+            tasks.spawn(async move {
+                match open(config, &until).await? {
+                    Some(parts) => all(&parts, doors, &until).await,
+                    None => Ok(()),
+                }
+            });
+            tasks.ended().await
+        }
+    }
 }
 
 /// Serves these parts on these listeners until `stop`.
@@ -38,92 +57,63 @@ pub async fn serve(
     api: TcpListener,
     stop: CancellationToken,
 ) -> Result<(), Failure> {
+    tracing::info!(intake = %local(&intake), api = %local(&api), "listening");
+    let limits = front(&parts.config);
+    let (intake_lobby, intake_door) = lobby("starting");
+    let (api_lobby, api_door) = lobby("starting");
+    let mut tasks = Tasks::new(&stop);
+    tasks.listen(intake, intake_lobby, limits);
+    tasks.listen(api, api_lobby, limits);
+    let (parts, until) = (Arc::clone(parts), stop.clone());
+    tasks.spawn(async move { all(&parts, (intake_door, api_door), &until).await });
+    tasks.ended().await
+}
+
+/// Opens bus and store of production, as soon as they are there; `None` if `stop` came first.
+///
+/// # Errors
+/// What no waiting can help; the text names the remedy.
+pub async fn open(config: Config, stop: &CancellationToken) -> Result<Option<Arc<Parts>>, Failure> {
+    let keys = assemble::keys(&config)?;
+    let bus = assemble::open_bus(&config).await?;
+    let connecting = patiently("the store", stop, || assemble::open_store(&config, &keys));
+    let Some(store) = connecting.await? else {
+        return Ok(None);
+    };
+    let wanted = config.topics.specs();
+    let asking = patiently("the bus", stop, || present(&*bus, &wanted));
+    if asking.await?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Parts::new(config, keys, bus, store))))
+}
+
+/// Lets requests in and works, until `stop`.
+async fn all(
+    parts: &Arc<Parts>,
+    doors: (Door, Door),
+    stop: &CancellationToken,
+) -> Result<(), Failure> {
     let metrics = telemetry::start_metrics().map_err(Failure::failed)?;
-    let worker = parts.worker()?;
-    tracing::info!(intake = %local(&intake), api = %local(&api), apps = parts.apps.iter().count(),
-        seal_to = %parts.keys.hpke.current(), "serving");
-
-    let mut roles: JoinSet<Result<(), Failure>> = JoinSet::new();
-    let routes = intake::router(intake_deps(parts, &metrics));
-    let until = stop.clone();
-    roles.spawn(async move {
-        http::serve(intake, routes, Listening::default(), until).await;
-        Ok(())
-    });
-    let routes = api::router(api_deps(parts, &metrics, &stop));
-    let until = stop.clone();
-    roles.spawn(async move {
-        http::serve(api, routes, Listening::default(), until).await;
-        Ok(())
-    });
+    let seal_to = assemble::seal_to(&parts.config, Some(&parts.keys))?;
+    tracing::info!(apps = parts.apps.iter().count(), %seal_to, "serving");
+    let mut tasks = Tasks::new(stop);
     // The worker outlives the intake by a moment, so that what was just accepted is linked already.
-    let working = stop.clone();
-    roles.spawn(async move { worker.run(working).await.map_err(Failure::failed) });
-    let (upkeep, until) = (Arc::clone(parts), stop.clone());
-    roles.spawn(async move {
-        upkeep.upkeep(until).await;
-        Ok(())
-    });
-    let mut outcome = Ok(());
-    while let Some(ended) = roles.join_next().await {
-        let ended = ended.unwrap_or_else(|e| Err(Failure::failed(e)));
-        // One role's end is everybody's: a process that half works is worse than none.
-        stop.cancel();
-        outcome = outcome.and(ended);
-    }
-    outcome
+    tasks.work(parts)?;
+    let (config, bus, ops) = (&parts.config, &parts.bus, ops(parts, &metrics, stop));
+    let deps = intake_deps(config, bus, seal_to, ops.clone());
+    doors.0.open(intake::router(deps));
+    doors
+        .1
+        .open(api::router(api_deps(config, &parts.store, ops, stop)));
+    tasks.ended().await
 }
 
-/// What the intake needs.
-#[must_use]
-pub fn intake_deps(parts: &Arc<Parts>, metrics: &Metrics) -> IntakeDeps {
-    let config = &parts.config.intake;
-    IntakeDeps {
-        bus: Arc::clone(&parts.bus) as Arc<dyn Bus>,
-        prepare: Arc::new(Gatekeeper::new(parts)),
-        clock: Arc::clone(&parts.clock),
-        keys: Keys::new(&config.keys),
-        limits: config.into(),
-        ops: ops(parts, metrics),
-    }
-}
-
-fn api_deps(parts: &Arc<Parts>, metrics: &Metrics, stop: &CancellationToken) -> ApiDeps {
-    let config = &parts.config.api;
-    ApiDeps {
-        store: Arc::clone(&parts.store),
-        apps: Arc::clone(&parts.apps),
-        keys: Keys::new(&config.keys),
-        max_in_flight: config.max_in_flight,
-        stop: stop.clone(),
-        ops: ops(parts, metrics),
-    }
-}
-
-/// Ready is whoever reaches the store: bus and store are one file here.
-fn ops(parts: &Arc<Parts>, metrics: &Metrics) -> Ops {
-    let store = Arc::clone(&parts.store);
-    Ops {
-        ready: Arc::new(move || {
-            let store = Arc::clone(&store);
-            Box::pin(async move {
-                let read = store.positions().await;
-                read.map(drop)
-                    .map_err(|_| "the store does not answer".to_owned())
-            })
-        }),
-        metrics: metrics.clone(),
-    }
-}
-
-async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|e| Failure::Failed(format!("{key}: cannot listen on {address}: {e}")))
-}
-
-fn local(listener: &TcpListener) -> String {
-    listener
-        .local_addr()
-        .map_or_else(|_| "?".to_owned(), |a| a.to_string())
+/// Ready is whoever reaches bus and store.
+pub(super) fn ops(parts: &Parts, metrics: &Metrics, stop: &CancellationToken) -> Ops {
+    let reach = Reach {
+        bus: Some((Arc::clone(&parts.bus), logins(&parts.config.topics))),
+        store: Some(Arc::clone(&parts.store)),
+    };
+    reach.ops(metrics, stop)
 }

@@ -1,7 +1,7 @@
 //! `unilink tail`: the records of a topic, as they are.
 
 use super::Failure;
-use super::assemble::{open_bus, open_file};
+use super::assemble::open_bus;
 use crate::bus::{Bus, Range, Stored, TopicState};
 use crate::config::Config;
 use crate::model::Millis;
@@ -40,15 +40,7 @@ pub struct TailArgs {
 /// # Errors
 /// There is no such store or topic.
 pub async fn run(config: Config, args: TailArgs) -> Result<(), Failure> {
-    let path = &config.store.path;
-    if !path.exists() {
-        return Err(Failure::Failed(format!(
-            "there is no store at {}: set store.url, or start `unilink serve` first",
-            path.display()
-        )));
-    }
-    let file = open_file(path, None).await?;
-    let bus = open_bus(&config, file).await?;
+    let bus = open_bus(&config).await?;
     let mut ranges = ranges(&*bus, &args).await?;
     loop {
         let mut quiet = true;

@@ -63,6 +63,13 @@ impl Environment {
             };
             let lower = rest.to_ascii_lowercase();
             let (section, key) = lower.split_once("__").unwrap_or((&lower, ""));
+            if let Some((table, key)) = key.split_once("__")
+                && let Some(true) = defaults.get(section).map(|s| s[table].is_object())
+            {
+                let section = found.entry(section.to_owned()).or_default();
+                put(section, table, key, value.to_str(), name, problems);
+                continue;
+            }
             let Some(shape) = defaults.get(section).and_then(|s| s.get(key)) else {
                 strays.push((name.to_owned(), unknown(section)));
                 continue;
@@ -93,6 +100,27 @@ impl<K: Into<OsString>, V: Into<OsString>> FromIterator<(K, V)> for Environment 
     }
 }
 
+/// Sets a key of a free table. Its dots cannot stand in a variable's name: underscores do.
+fn put(
+    section: &mut Dict,
+    table: &str,
+    key: &str,
+    value: Option<&str>,
+    variable: &str,
+    problems: &mut Problems,
+) {
+    let Some(value) = value else {
+        problems.add(variable, "is not UTF-8");
+        return;
+    };
+    let table = section
+        .entry(table.to_owned())
+        .or_insert_with(|| Value::from(Dict::new()));
+    if let Value::Dict(_, table) = table {
+        table.insert(key.replace('_', "."), Value::from(value));
+    }
+}
+
 fn unknown(section: &str) -> &'static str {
     match section {
         "apps" | "platforms" | "operators" => {
@@ -106,6 +134,11 @@ fn unknown(section: &str) -> &'static str {
 fn shaped(shape: &serde_json::Value, text: &str) -> Result<Value, &'static str> {
     use serde_json::Value as Json;
     match shape {
+        Json::Number(n) if n.is_i64() && !n.is_u64() => text
+            .trim()
+            .parse::<i64>()
+            .map(Value::from)
+            .map_err(|_| "must be a whole number"),
         Json::Number(_) => text
             .trim()
             .parse::<u64>()
@@ -120,6 +153,7 @@ fn shaped(shape: &serde_json::Value, text: &str) -> Result<Value, &'static str> 
             let items = text.split(',').map(str::trim).filter(|i| !i.is_empty());
             Ok(Value::from(items.map(Value::from).collect::<Vec<_>>()))
         }
+        Json::Object(_) => Err("is a table: write UNILINK_BUS__KAFKA__NAME, with _ for each dot"),
         _ => Ok(Value::from(text)),
     }
 }

@@ -8,13 +8,15 @@ mod apps;
 mod check;
 mod environment;
 mod problem;
+mod profile;
 mod raw;
 mod sections;
 mod topics;
 
 pub use environment::Environment;
 pub use problem::Invalid;
-pub use sections::{Api, Bus, Identity, Intake, Namespace, Seal, Store, WeChat, Worker};
+pub use profile::{Bus, Kafka, Postgres, Profile};
+pub use sections::{Api, Identity, Intake, Namespace, Seal, WeChat, Worker};
 pub use topics::Topics;
 
 use crate::model::{App, Apps, PlatformId};
@@ -43,9 +45,9 @@ pub struct Operator {
 /// Everything that can be set, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// `[store]`
-    pub store: Store,
-    /// `[bus]`
+    /// `[store] url` and `[bus] url`, which belong together.
+    pub profile: Profile,
+    /// The rest of `[bus]`
     pub bus: Bus,
     /// `[topics]`
     pub topics: Topics,
@@ -110,7 +112,7 @@ impl Config {
         for (section, dict) in overrides {
             let merged = match tables.remove(&section) {
                 Some(Value::Dict(tag, mut table)) => {
-                    table.extend(dict);
+                    merge(&mut table, dict);
                     Value::Dict(tag, table)
                 }
                 Some(not_a_table) => not_a_table,
@@ -140,6 +142,18 @@ impl Config {
     }
 }
 
+/// Puts `over` over `table`, key by key; tables within too.
+fn merge(table: &mut Dict, over: Dict) {
+    for (key, value) in over {
+        match (table.get_mut(&key), value) {
+            (Some(Value::Dict(_, table)), Value::Dict(_, over)) => merge(table, over),
+            (_, value) => {
+                table.insert(key, value);
+            }
+        }
+    }
+}
+
 fn check_all(mut tables: Dict, c: &mut Checker<'_>) -> Config {
     let raw = raw::Sections {
         store: section(&mut tables, "store", c),
@@ -162,19 +176,19 @@ fn check_all(mut tables: Dict, c: &mut Checker<'_>) -> Config {
         );
     }
     let platforms = apps::platforms(c, &platforms);
-    let store = sections::store(c, &raw.store);
+    let profile = profile::profile(c, &raw.store, &raw.bus);
     Config {
-        bus: sections::bus(c, &raw.bus),
+        bus: profile::bus(c, &raw.bus),
         topics: topics::topics(c, &raw.topics),
         intake: sections::intake(c, &raw.intake),
         worker: sections::worker(c, &raw.worker),
         api: sections::api(c, &raw.api),
         wechat: sections::wechat(c, &raw.wechat),
         identity: sections::identity(c, &raw.identity),
-        seal: sections::seal(c, &raw.seal, &store),
+        seal: sections::seal(c, &raw.seal, &profile),
         apps: apps::apps(c, &apps, &platforms),
         operators: apps::operators(c, &operators),
-        store,
+        profile,
         platforms,
     }
 }

@@ -1,6 +1,7 @@
 //! The file as it is written: one serde twin per section, with the defaults. Nothing is checked
 //! here beyond names and types; these structs hold unresolved secrets, so none has a `Debug`.
 
+use figment::value::Dict;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// The sections that are one table each. Its defaults also tell which environment variables exist.
@@ -20,13 +21,16 @@ pub(super) struct Sections {
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Store {
-    pub url: String,
+    /// Which default it has depends on the bus.
+    pub url: Option<String>,
+    pub connections: u64,
 }
 
 impl Default for Store {
     fn default() -> Self {
         Self {
-            url: "sqlite:unilink.db".into(),
+            url: None,
+            connections: 8,
         }
     }
 }
@@ -34,15 +38,21 @@ impl Default for Store {
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Bus {
-    pub url: String,
+    /// Which default it has depends on the store.
+    pub url: Option<String>,
     pub group: String,
+    pub replication: i64,
+    /// For librdkafka, as it is written: dotted names may be tables here.
+    pub kafka: Dict,
 }
 
 impl Default for Bus {
     fn default() -> Self {
         Self {
-            url: "embedded".into(),
+            url: None,
             group: "unilink".into(),
+            replication: -1,
+            kafka: Dict::new(),
         }
     }
 }
@@ -114,6 +124,8 @@ impl Default for Intake {
 #[derive(Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Worker {
+    pub name: Option<String>,
+    pub listen: String,
     pub batch: u64,
     pub inline_budget: String,
     pub in_flight: u64,
@@ -126,6 +138,8 @@ pub(super) struct Worker {
 impl Default for Worker {
     fn default() -> Self {
         Self {
+            name: None,
+            listen: "127.0.0.1:8082".into(),
             batch: 1_000,
             inline_budget: "1s".into(),
             in_flight: 16_384,
@@ -183,6 +197,7 @@ pub(super) struct Identity {
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Seal {
     pub key_file: Option<String>,
+    pub seal_to: Option<String>,
 }
 
 #[derive(Deserialize)]

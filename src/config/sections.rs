@@ -1,6 +1,7 @@
 //! The checked form of each section that is one table.
 
 use super::check::Checker;
+use super::profile::Profile;
 use super::raw;
 use crate::model::Secret;
 use axum::http::Uri;
@@ -9,20 +10,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 use uuid::Uuid;
-
-/// Where the store is.
-#[derive(Debug, Clone)]
-pub struct Store {
-    /// The SQLite file.
-    pub path: PathBuf,
-}
-
-/// The bus. Only the embedded one exists in this version.
-#[derive(Debug, Clone)]
-pub struct Bus {
-    /// The consumer group, pinned in the store at birth.
-    pub group: String,
-}
 
 /// The intake.
 #[derive(Debug, Clone)]
@@ -46,6 +33,11 @@ pub struct Intake {
 /// The worker.
 #[derive(Debug, Clone)]
 pub struct Worker {
+    /// A name that stays the same over restarts: whoever comes back under it has its partitions back
+    /// at once. Two that run at the same time must not share it.
+    pub name: Option<String>,
+    /// Where a worker that runs alone answers `/livez`, `/readyz` and `/metrics`.
+    pub listen: SocketAddr,
     /// Most records of one transaction.
     pub batch: usize,
     /// How long an event waits for WeChat before it is deferred.
@@ -101,47 +93,18 @@ pub struct Identity {
     pub namespace: Option<Namespace>,
 }
 
-/// The keys at rest.
+/// The keys.
 #[derive(Debug, Clone)]
 pub struct Seal {
-    /// The key file, made on first use.
+    /// The key file. The embedded profile makes it on first use; production wants it to be there.
     pub key_file: PathBuf,
+    /// The public key that the intake seals to, as text. With it an intake that runs alone needs no
+    /// key file, and cannot read what it takes in.
+    pub seal_to: Option<String>,
 }
 
-pub(super) fn store(c: &mut Checker<'_>, raw: &raw::Store) -> Store {
-    let path = raw.url.strip_prefix("sqlite:").unwrap_or_default();
-    let path = path.strip_prefix("//").unwrap_or(path);
-    if raw.url.starts_with("postgres") {
-        let problem = "PostgreSQL is not in this version; write sqlite:PATH";
-        c.problems.add("store.url", problem);
-    } else if path.is_empty() || path == ":memory:" || path.contains('?') {
-        // In memory nothing would survive a crash, and that is the whole promise.
-        c.problems.add(
-            "store.url",
-            "must be sqlite:PATH, the path of a file, without options",
-        );
-    }
-    Store { path: path.into() }
-}
-
-pub(super) fn bus(c: &mut Checker<'_>, raw: &raw::Bus) -> Bus {
-    if raw.url.starts_with("kafka:") {
-        c.problems
-            .add("bus.url", "Kafka is not in this version; write embedded");
-    } else if raw.url != "embedded" {
-        c.problems.add("bus.url", "must be embedded");
-    }
-    if raw.group.is_empty()
-        || raw.group.len() > 200
-        || !raw.group.bytes().all(|b| b.is_ascii_graphic())
-    {
-        c.problems
-            .add("bus.group", "must be 1 to 200 visible ASCII characters");
-    }
-    Bus {
-        group: raw.group.clone(),
-    }
-}
+/// The key file of the production profile, unless another is named.
+const KEY_FILE: &str = "unilink.keys";
 
 pub(super) fn intake(c: &mut Checker<'_>, raw: &raw::Intake) -> Intake {
     let rate = c.small("intake.rate", raw.rate, 0..=1_000_000);
@@ -162,7 +125,15 @@ pub(super) fn worker(c: &mut Checker<'_>, raw: &raw::Worker) -> Worker {
         let problem = "is more than worker.http_total; raise that or lower this";
         c.problems.add("worker.http_per_app", problem);
     }
+    let name = raw.name.clone();
+    if name.as_deref().is_some_and(|n| !plain_name(n)) {
+        let problem = "must be 1 to 200 letters, digits, dots, dashes or underscores";
+        c.problems.add("worker.name", problem);
+    }
     Worker {
+        name,
+        // Nothing that it answers is anybody's secret, so it asks for no key.
+        listen: c.listen("worker", &raw.listen, true),
         batch: c.size("worker.batch", raw.batch, 1..=100_000),
         inline_budget: c.duration("worker.inline_budget", &raw.inline_budget, ("0ms", "30s")),
         in_flight: c.size("worker.in_flight", raw.in_flight, 1..=1_000_000),
@@ -175,6 +146,11 @@ pub(super) fn worker(c: &mut Checker<'_>, raw: &raw::Worker) -> Worker {
         http_total: c.size("worker.http_total", http_total, 1..=10_000),
         poll: c.duration("worker.poll", &raw.poll, ("1ms", "10s")),
     }
+}
+
+fn plain_name(name: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+    (1..=200).contains(&name.len()) && name.bytes().all(legal)
 }
 
 pub(super) fn api(c: &mut Checker<'_>, raw: &raw::Api) -> Api {
@@ -242,17 +218,23 @@ pub(super) fn identity(c: &mut Checker<'_>, raw: &raw::Identity) -> Identity {
     Identity { namespace }
 }
 
-pub(super) fn seal(c: &mut Checker<'_>, raw: &raw::Seal, store: &Store) -> Seal {
-    let key_file = match raw.key_file.as_deref() {
-        None => store.path.with_extension("keys"),
-        Some(path) => path.into(),
+pub(super) fn seal(c: &mut Checker<'_>, raw: &raw::Seal, profile: &Profile) -> Seal {
+    let (store, default) = match profile {
+        Profile::Embedded { path } => (Some(path), path.with_extension("keys")),
+        Profile::Production { .. } => (None, PathBuf::from(KEY_FILE)),
     };
+    let key_file = raw.key_file.as_deref().map_or(default, PathBuf::from);
     if key_file.as_os_str().is_empty() && raw.key_file.is_some() {
         c.problems
             .add("seal.key_file", "is empty; leave it out or name a file");
-    } else if key_file == store.path && raw.key_file.is_some() {
+    } else if Some(&key_file) == store && raw.key_file.is_some() {
         c.problems
             .add("seal.key_file", "is the store's own file; name another");
     }
-    Seal { key_file }
+    let seal_to = raw.seal_to.as_deref().map(str::trim).map(str::to_owned);
+    if seal_to.as_deref() == Some("") {
+        let problem = "is empty; leave it out, or write what `unilink keys show` prints";
+        c.problems.add("seal.seal_to", problem);
+    }
+    Seal { key_file, seal_to }
 }

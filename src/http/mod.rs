@@ -6,6 +6,7 @@
 mod body;
 mod error;
 mod keys;
+mod lobby;
 mod ops;
 mod params;
 mod serve;
@@ -13,6 +14,7 @@ mod serve;
 pub use body::{Bounds, read};
 pub use error::{HttpError, Place};
 pub use keys::{Caller, Keys};
+pub use lobby::{Door, lobby};
 pub use ops::{OPERATIONS, Ops, Ready, Service, service};
 pub use params::{InPath, InQuery};
 pub use serve::{Listening, serve};

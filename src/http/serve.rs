@@ -1,9 +1,15 @@
 //! Listening: a bounded number of connections, none of which may dawdle, and a drain at the end.
 //!
 //! Promises: a request that was begun before the stop is answered, up to [`Listening::drain`];
-//! connections that were waiting to be accepted are served too; whoever sends nothing is cut.
+//! connections that were waiting to be accepted are served too; whoever sends nothing is cut. For
+//! the time of [`Listening::grace`] new ones are still welcome, and every answer asks its client not
+//! to use the connection again.
 
 use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
@@ -30,18 +36,22 @@ pub struct Listening {
     pub connections: usize,
     /// How long a connection may take to send a request's head, idle time before it included.
     pub head_wait: Duration,
-    /// How long the stop waits for requests that were begun.
+    /// How long after the stop new connections are taken: balancers need a moment to see that
+    /// `/readyz` answers 503.
+    pub grace: Duration,
+    /// How long the end waits for requests that were begun.
     pub drain: Duration,
 }
 
 impl Default for Listening {
     /// 1,024 connections (default limit of file descriptors), 30 s (pools of clients keep idle
-    /// connections about as long), a drain of 30 s (longer than any request but a long wait, which
+    /// connections about as long), no grace, a drain of 30 s (longer than any request but a long wait, which
     /// the stop ends).
     fn default() -> Self {
         Self {
             connections: 1_024,
             head_wait: Duration::from_secs(30),
+            grace: Duration::ZERO,
             drain: Duration::from_secs(30),
         }
     }
@@ -55,24 +65,19 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let mut server = Server {
-        router,
+        router: router.layer(from_fn_with_state(stop.clone(), close_when_stopping)),
         limits,
         slots: Arc::new(Semaphore::new(limits.connections)),
         graceful: GracefulShutdown::new(),
         open: JoinSet::new(),
     };
-    loop {
-        let Some(Some(slot)) = stop.run_until_cancelled(server.slot()).await else {
-            break;
-        };
-        match stop.run_until_cancelled(listener.accept()).await {
-            None => break,
-            Some(Ok((stream, _))) => server.take(stream, slot),
-            Some(Err(error)) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(ACCEPT_PAUSE).await;
-            }
-        }
+    let closing = async {
+        stop.cancelled().await;
+        sleep(limits.grace).await;
+    };
+    tokio::select! {
+        () = closing => {}
+        () = server.accept(&listener) => {}
     }
     while let Ok(Ok((stream, _))) = timeout(QUEUED, listener.accept()).await {
         match Arc::clone(&server.slots).try_acquire_owned() {
@@ -92,7 +97,33 @@ struct Server {
     open: JoinSet<()>,
 }
 
+async fn close_when_stopping(
+    State(stop): State<CancellationToken>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let mut response = next.run(request).await;
+    if stop.is_cancelled() {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
+
 impl Server {
+    /// Takes connections as they come, forever.
+    async fn accept(&mut self, listener: &TcpListener) {
+        while let Some(slot) = self.slot().await {
+            match listener.accept().await {
+                Ok((stream, _)) => self.take(stream, slot),
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
     /// A place for one more connection; `None` never comes, since the semaphore is never closed.
     async fn slot(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.slots).acquire_owned().await.ok()

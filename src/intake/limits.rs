@@ -4,8 +4,9 @@ use crate::config;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-/// Longest wait for the bus: beyond it a gateway does better to hold the event itself.
-const PUBLISH_WAIT: Duration = Duration::from_secs(10);
+/// Longest wait for the bus: beyond it a gateway does better to hold the event itself. Kafka moves a
+/// partition to another leader in less.
+const PUBLISH_WAIT: Duration = Duration::from_secs(5);
 /// Longest body read: a megabyte in this time is 100 kB/s.
 const BODY_WAIT: Duration = Duration::from_secs(10);
 

@@ -1,4 +1,5 @@
-//! The key file of the embedded profile: made on first use, for its owner only, and read ever after.
+//! The key file: made on first use in the embedded profile and by command in production, for its owner
+//! only, and read ever after.
 //!
 //! TOML: `[[hpke]] kid, private`, `[[ring]] id, key`, `[[operator]] id, private`, `index`,
 //! `namespace`. The last entry of each list is the newest. Whoever loses the file loses what was
@@ -68,6 +69,15 @@ pub enum KeyFileError {
         /// What the system says.
         cause: std::io::Error,
     },
+    /// It was to be made and is there already.
+    #[error(
+        "the key file {} is there already; nothing was changed (what it holds cannot be made again)",
+        path.display()
+    )]
+    Exists {
+        /// Which file.
+        path: PathBuf,
+    },
     /// Others than its owner may read or write it.
     #[error("the key file {} is open to others than its owner: `chmod 600` it", path.display())]
     Exposed {
@@ -110,6 +120,20 @@ impl Keys {
             create(path).map_err(io)?;
         }
         Self::load(path)
+    }
+
+    /// Makes a key file that is not there yet.
+    ///
+    /// # Errors
+    /// [`KeyFileError`] names the file; one that is there stays as it is.
+    pub fn create(path: &Path) -> Result<Self, KeyFileError> {
+        match create(path) {
+            Ok(true) => Self::load(path),
+            Ok(false) => Err(KeyFileError::Exists {
+                path: path.to_owned(),
+            }),
+            Err(cause) => Err(io_error(path, cause)),
+        }
     }
 
     /// Reads the key file.
@@ -219,8 +243,8 @@ fn read(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
 }
 
 /// Writes a file of its own beside `path`, syncs it, and links it to `path` unless somebody was
-/// faster: `path` is never seen half written.
-fn create(path: &Path) -> std::io::Result<()> {
+/// faster: `path` is never seen half written. Whether this call made it.
+fn create(path: &Path) -> std::io::Result<bool> {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty());
     let dir = parent.unwrap_or(Path::new("."));
     std::fs::create_dir_all(dir)?;
@@ -231,8 +255,8 @@ fn create(path: &Path) -> std::io::Result<()> {
     file.write_all(fresh()?.as_bytes())?;
     file.as_file().sync_all()?;
     match file.persist_noclobber(path) {
-        Ok(_) => std::fs::File::open(dir)?.sync_all(),
-        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Ok(_) => std::fs::File::open(dir)?.sync_all().map(|()| true),
+        Err(e) if e.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(e.error),
     }
 }

@@ -4,6 +4,7 @@
 use super::batch::{Desk, Work, result_word};
 use super::item::{End, Item};
 use super::shift::Shift;
+use super::watchdog::Watchdog;
 use crate::clock::Clock;
 use crate::model::{AppId, DeadReason, Fact};
 use crate::store::{Store, StoreError};
@@ -23,6 +24,8 @@ pub struct Applier {
     pub shift: Arc<Shift>,
     /// The time.
     pub clock: Clock,
+    /// Notices a store that hangs.
+    pub watchdog: Arc<Watchdog>,
     /// Records in one transaction, at most (one chunk of the reader more).
     pub batch_size: usize,
     /// Waiting resolutions an app may have.
@@ -56,7 +59,8 @@ impl Applier {
         batch.positions = self
             .shift
             .stage(items.iter().filter(|i| i.live()).map(Item::place));
-        self.store.apply(&batch, &mut work).await?;
+        let applying = self.store.apply(&batch, &mut work);
+        self.watchdog.step("writing a batch", applying).await?;
         let finished = items.iter().enumerate().filter(|(_, item)| item.live());
         self.shift
             .done(finished.map(|(index, item)| (item.place(), work.inline(index))));

@@ -4,6 +4,7 @@
 use super::decode::{Decoded, Decoder};
 use super::item::{End, Head, Item, Source};
 use super::records::Records;
+use super::watchdog::Watchdog;
 use crate::clock::Clock;
 use crate::model::{DeadReason, Fact};
 use crate::resolve::ladder::{Ladder, Resolved};
@@ -39,6 +40,8 @@ pub struct Deferrals {
     pub records: Records,
     /// The time.
     pub clock: Clock,
+    /// Notices a store that hangs.
+    pub watchdog: Arc<Watchdog>,
     /// Where finished items go.
     pub done: mpsc::Sender<Vec<Item>>,
 }
@@ -54,7 +57,8 @@ impl Deferrals {
         loop {
             let room = slots.available_permits().min(TAKE);
             let now = (self.clock)();
-            let due = self.store.due(now, LEASE_MS, room).await?;
+            let due = self.store.due(now, LEASE_MS, room);
+            let due = self.watchdog.step("taking deferred work", due).await?;
             let full = due.len() == room;
             for deferred in due {
                 let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {

@@ -11,49 +11,45 @@ mod decode;
 mod deferred;
 mod item;
 pub mod memory;
+mod opening;
 mod reader;
 mod records;
 mod recover;
 mod shift;
+mod term;
 mod tracker;
+mod watchdog;
 
 pub use decode::Decoder;
 pub use records::Records;
 pub use shift::InFlight;
+pub use watchdog::{Stuck, Watchdog};
 
-use crate::bus::{Assigned, Bus, BusError, Member, Next, Term};
+use crate::bus::{Assigned, Bus, BusError, Next, Term};
 use crate::clock::Clock;
 use crate::link::Rules;
-use crate::outbox::{Finished, Relay, RelayError};
+use crate::outbox::RelayError;
 use crate::resolve::ladder::Ladder;
 use crate::resolve::ports::MemoryFault;
 use crate::store::{Store, StoreError};
-use applier::Applier;
-use batch::Desk;
-use deferred::Deferrals;
-use item::Item;
-use reader::Reader;
-use shift::Shift;
+use opening::Opening;
 use std::sync::Arc;
-use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::task::{JoinError, JoinSet};
+use std::time::{Duration, Instant};
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 /// Records read at once.
 const READ: usize = 512;
 /// Records decoded by one task: a few milliseconds, then others get their turn.
 const CHUNK: usize = 128;
-/// Chunks that may wait for the applier; the in-flight bound is what limits memory.
-const QUEUE: usize = 256;
+/// What the watchdog calls a wait for the bus.
+const NEWS: &str = "asking the bus for news";
 /// How long the reader waits for records before it looks up.
 const WAIT: Duration = Duration::from_millis(200);
 /// Pause before a term is tried again after a failure; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// See [`FIRST_PAUSE`].
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// How long a shutdown waits for work under way; the rest is read again at the next start.
-const DRAIN: Duration = Duration::from_secs(8);
 
 /// Sizes and topics.
 #[derive(Debug, Clone)]
@@ -88,6 +84,8 @@ pub struct Worker {
     pub records: Records,
     /// The time.
     pub clock: Clock,
+    /// Notices when nothing goes on any more: [`Watchdog::bites`].
+    pub watchdog: Arc<Watchdog>,
     /// Sizes and topics.
     pub settings: Settings,
 }
@@ -163,161 +161,54 @@ impl Worker {
         }
     }
 
-    /// Joins, and works term after term.
+    /// Joins, and works term after term. The membership is kept as long as the bus keeps it: leaving
+    /// and joining make everybody else's partitions move.
     async fn serve(
         self: &Arc<Self>,
         stop: &CancellationToken,
         pause: &mut Duration,
     ) -> Result<(), WorkerError> {
-        let member = self.bus.join().await?;
-        let mut given = None;
-        loop {
-            let (term, assigned) = match given.take() {
-                Some(given) => given,
-                None if stop.is_cancelled() => return Ok(()),
-                None => {
-                    if let Next::Given(term, assigned) = member.next(WAIT, READ).await? {
-                        given = Some((term, assigned));
-                    }
+        let member = self.watchdog.step("joining", self.bus.join()).await?;
+        let mut given: Option<Given> = None;
+        let mut delay = Duration::ZERO;
+        while !stop.is_cancelled() {
+            let Some((term, assigned)) = given.take() else {
+                let news = member.next(WAIT, READ);
+                if let Next::Given(term, assigned) = self.watchdog.step(NEWS, news).await? {
+                    given = Some((term, assigned));
+                }
+                continue;
+            };
+            let start = match self.open(&member, &assigned, delay, stop).await? {
+                Opening::At(start) => start,
+                Opening::Given(newer) => {
+                    given = Some(newer);
                     continue;
                 }
+                Opening::Stopped => return Ok(()),
             };
-            match self.term(&member, term, &assigned, stop).await? {
-                Ended::Stopped => return Ok(()),
-                Ended::Given(next) => given = Some(next),
-            }
-            *pause = FIRST_PAUSE;
-        }
-    }
-
-    async fn term(
-        self: &Arc<Self>,
-        member: &Arc<dyn Member>,
-        term: Term,
-        assigned: &[Assigned],
-        stop: &CancellationToken,
-    ) -> Result<Ended, WorkerError> {
-        let (logins, links) = (&self.settings.logins, &self.settings.links);
-        let start = recover::recover(&self.bus, &self.store, logins, links, assigned).await?;
-        let held: Vec<_> = start
-            .iter()
-            .map(|p| (p.partition, p.relay.inline))
-            .collect();
-        let shift = Arc::new(Shift::new(term, self.settings.in_flight, &held));
-        let at: Vec<_> = start.iter().map(|p| (p.partition, p.input)).collect();
-        member.start(term, &at).await?;
-        tracing::info!(partitions = at.len(), "working");
-
-        let (done, queue) = mpsc::channel(QUEUE);
-        let drain = CancellationToken::new();
-        let finished: Arc<dyn Finished> = Arc::clone(&shift) as Arc<dyn Finished>;
-        let relay = Relay::new(
-            Arc::clone(&self.store),
-            Arc::clone(member),
-            finished,
-            term,
-            &start,
-        );
-        let mut tasks: JoinSet<Result<Option<Ended>, WorkerError>> = JoinSet::new();
-        let applier = self.applier(&shift);
-        tasks.spawn(async move { Ok(applier.run(queue).await.map(|()| None)?) });
-        let deferrals = self.deferrals(done.clone());
-        let stop_deferrals = stop.clone();
-        tasks.spawn(async move { Ok(deferrals.run(stop_deferrals).await.map(|()| None)?) });
-        let relaying = Arc::clone(self).relaying(relay, Arc::clone(&shift), drain.clone());
-        tasks.spawn(async move { relaying.await.map(|()| None) });
-        let reader = Reader {
-            worker: Arc::clone(self),
-            member: Arc::clone(member),
-            shift: Arc::clone(&shift),
-            done,
-            stop: stop.clone(),
-        };
-        tasks.spawn(async move { reader.run().await.map(Some) });
-        self.watch(tasks, &shift, &drain).await
-    }
-
-    /// Waits for the reader to end, then for the work under way.
-    async fn watch(
-        &self,
-        mut tasks: JoinSet<Result<Option<Ended>, WorkerError>>,
-        shift: &Shift,
-        drain: &CancellationToken,
-    ) -> Result<Ended, WorkerError> {
-        let ended = loop {
-            match tasks.join_next().await {
-                Some(done) => {
-                    if let Some(ended) = done?? {
-                        break ended;
+            let begun = Instant::now();
+            match self.term(&member, term, start, stop).await {
+                Ok(Ended::Stopped) => return Ok(()),
+                Ok(Ended::Given(next)) => {
+                    given = Some(next);
+                    (delay, *pause) = (Duration::ZERO, FIRST_PAUSE);
+                }
+                // The membership goes on, and a fresh assignment is on its way.
+                Err(error @ WorkerError::Relay(RelayError::Void)) => {
+                    tracing::info!(%error, "a term ended; beginning again");
+                    let lasted = begun.elapsed() >= LONGEST_PAUSE;
+                    delay = if lasted { FIRST_PAUSE } else { delay * 2 };
+                    delay = delay.clamp(FIRST_PAUSE, LONGEST_PAUSE);
+                }
+                Err(error) => {
+                    if begun.elapsed() >= LONGEST_PAUSE {
+                        *pause = FIRST_PAUSE;
                     }
+                    return Err(error);
                 }
-                None => break Ended::Stopped,
-            }
-        };
-        if matches!(ended, Ended::Stopped) {
-            drain.cancel();
-            let rest = async {
-                while let Some(done) = tasks.join_next().await {
-                    done??;
-                }
-                Ok::<(), WorkerError>(())
-            };
-            match tokio::time::timeout(DRAIN, rest).await {
-                Ok(done) => done?,
-                Err(_) => tracing::warn!(
-                    records = shift.open(),
-                    "stopping with work under way; it is read again at the next start"
-                ),
             }
         }
-        // Dropping the set ends what is left: a term that is over must not commit.
-        Ok(ended)
-    }
-
-    fn applier(&self, shift: &Arc<Shift>) -> Applier {
-        let desk = Desk {
-            rules: self.rules.clone(),
-            records: self.records.clone(),
-            shift: Arc::clone(shift),
-        };
-        Applier {
-            store: Arc::clone(&self.store),
-            desk: Arc::new(desk),
-            shift: Arc::clone(shift),
-            clock: Arc::clone(&self.clock),
-            batch_size: self.settings.batch_size,
-            deferred_limit: self.settings.deferred_limit,
-        }
-    }
-
-    fn deferrals(&self, done: mpsc::Sender<Vec<Item>>) -> Deferrals {
-        Deferrals {
-            store: Arc::clone(&self.store),
-            decoder: Arc::clone(&self.decoder),
-            ladder: Arc::clone(&self.ladder),
-            records: self.records.clone(),
-            clock: Arc::clone(&self.clock),
-            done,
-        }
-    }
-
-    async fn relaying(
-        self: Arc<Self>,
-        mut relay: Relay,
-        shift: Arc<Shift>,
-        drain: CancellationToken,
-    ) -> Result<(), WorkerError> {
-        loop {
-            while relay.turn(false).await? {}
-            if drain.is_cancelled() && shift.open() == 0 {
-                relay.turn(true).await?;
-                return Ok(());
-            }
-            tokio::select! {
-                () = shift.applied() => {}
-                () = self.store.changed() => {}
-                () = tokio::time::sleep(self.settings.poll) => {}
-            }
-        }
+        Ok(())
     }
 }

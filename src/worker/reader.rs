@@ -5,7 +5,7 @@ use super::decode::Decoded;
 use super::deferred::end_of;
 use super::item::{End, Head, Item, Source};
 use super::shift::Shift;
-use super::{CHUNK, Ended, READ, WAIT, Worker, WorkerError};
+use super::{CHUNK, Ended, NEWS, READ, WAIT, Worker, WorkerError};
 use crate::bus::{Member, Next, Stored};
 use crate::model::Login;
 use crate::resolve::ports::MemoryFault;
@@ -38,7 +38,8 @@ impl Reader {
                 // A task that ended early left its records unfinished: they are read again.
                 done?;
             }
-            match self.member.next(WAIT, READ).await? {
+            let news = self.member.next(WAIT, READ);
+            match self.worker.watchdog.step(NEWS, news).await? {
                 Next::Records(term, records) if term == self.shift.term => {
                     let records = self.shift.read(records);
                     for chunk in records.chunks(CHUNK) {

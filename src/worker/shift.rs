@@ -4,6 +4,7 @@ use super::tracker::Tracker;
 use crate::bus::{Record, Stored, Term};
 use crate::outbox::Finished;
 use crate::store::Position;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -23,6 +24,8 @@ pub struct Shift {
     pub term: Term,
     tracker: Mutex<Tracker>,
     limit: InFlight,
+    /// Counts what was applied and what was published.
+    finished: AtomicU64,
     /// Something was applied: the relay may have work.
     applied: Notify,
     /// Something was published: the reader may have room.
@@ -41,6 +44,7 @@ impl Shift {
             term,
             tracker: Mutex::new(tracker),
             limit,
+            finished: AtomicU64::new(0),
             applied: Notify::new(),
             room: Notify::new(),
         }
@@ -71,6 +75,7 @@ impl Shift {
             tracker.done(partition, offset, inline);
         }
         drop(tracker);
+        self.finished.fetch_add(1, Ordering::Relaxed);
         self.applied.notify_one();
     }
 
@@ -78,6 +83,12 @@ impl Shift {
     #[must_use]
     pub fn open(&self) -> usize {
         self.books().open()
+    }
+
+    /// A number that moves as long as records get applied or published.
+    #[must_use]
+    pub fn finished(&self) -> u64 {
+        self.finished.load(Ordering::Relaxed)
     }
 
     /// Waits until there is room to read more.
@@ -108,6 +119,7 @@ impl Shift {
 impl Finished for Shift {
     fn take(&self, partition: u32, limit: usize) -> Option<(i64, Vec<Record>)> {
         let prefix = self.books().take(partition, limit)?;
+        self.finished.fetch_add(1, Ordering::Relaxed);
         self.room.notify_one();
         Some((prefix.input, prefix.records))
     }

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use unilink::bus::{Bus, Range, Stored};
+use unilink::bus::{Range, Stored};
 use unilink::cli::assemble::Parts;
 use unilink::clock;
 use unilink::config::{Config, Environment};

@@ -19,6 +19,7 @@ mod retention;
 pub use retention::Retained;
 
 use super::{Bus, BusError, Member, Range, Record, Stored, TopicSpec, TopicState};
+use crate::model::Millis;
 use crate::sqlite::{Fault, File};
 use async_trait::async_trait;
 use catalog::Catalog;
@@ -132,6 +133,10 @@ impl Bus for EmbeddedBus {
             states.push(TopicState { name, bounds });
         }
         Ok(states)
+    }
+
+    async fn upkeep(&self, now: Millis) -> Result<bool, BusError> {
+        Ok(self.retain(now).await?.more)
     }
 }
 

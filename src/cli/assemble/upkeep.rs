@@ -1,0 +1,73 @@
+//! What has to be done now and then beside the work: forgetting what is old, and the gauges of what
+//! waits.
+
+use super::Parts;
+use crate::model::Millis;
+use crate::store::Prune;
+use crate::telemetry;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often old records, notes and markers are removed.
+const UPKEEP: Duration = Duration::from_secs(60);
+/// How often the gauges of waiting work are brought up to date.
+const GAUGES: Duration = Duration::from_secs(5);
+/// Fates of events are kept for a day (the look-up promises it).
+const TRACKED_MS: i64 = 24 * 3_600_000;
+/// Session keys of accounts that stay unresolved; WeChat's own die much sooner.
+const SESSION_KEYS_MS: i64 = 30 * 24 * 3_600_000;
+/// Dead letters can be redriven while they last; the ledger lasts longer than both topics.
+const LEDGER_SLACK_MS: i64 = 24 * 3_600_000;
+
+impl Parts {
+    /// Removes what is old, and keeps the gauges, until `stop`.
+    pub async fn upkeep(&self, stop: CancellationToken) {
+        let mut last = tokio::time::Instant::now();
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(GAUGES) => {}
+            }
+            self.gauges().await;
+            if last.elapsed() >= UPKEEP {
+                // What is left over waits for the next look at the gauges only.
+                if !self.forget().await {
+                    last = tokio::time::Instant::now();
+                }
+            }
+        }
+    }
+
+    async fn gauges(&self) {
+        match self.store.deferred_by_app().await {
+            Ok(waiting) => {
+                for app in self.apps.iter() {
+                    #[allow(clippy::cast_precision_loss)] // far below 2^52
+                    let count = waiting.get(&app.id).copied().unwrap_or(0) as f64;
+                    metrics::gauge!(telemetry::DEFERRED, "app" => app.id.to_string()).set(count);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "the gauges of waiting work are stale"),
+        }
+    }
+
+    /// Forgets what is old; whether there is more of it.
+    async fn forget(&self) -> bool {
+        let now = (self.clock)();
+        let topics = &self.config.topics;
+        let longest = topics.logins_kept.max(topics.dlq_kept).as_millis();
+        let ledger_ms = i64::try_from(longest).unwrap_or(i64::MAX / 2) + LEDGER_SLACK_MS;
+        let what = Prune {
+            tracked_before: Millis(now.0 - TRACKED_MS),
+            ledger_before: Millis(now.0 - ledger_ms),
+            session_keys_before: Millis(now.0 - SESSION_KEYS_MS),
+        };
+        if let Err(error) = self.store.prune(what).await {
+            tracing::warn!(%error, "old rows stay for now");
+        }
+        self.bus.upkeep(now).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "old records stay for now");
+            false
+        })
+    }
+}

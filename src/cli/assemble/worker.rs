@@ -1,0 +1,115 @@
+//! The worker and its ladder, from the parts.
+
+use super::{Parts, SOURCE};
+use crate::cli::Failure;
+use crate::link::Rules;
+use crate::resolve::exchange::Exchange;
+use crate::resolve::gate::{Gates, Limits};
+use crate::resolve::ladder::Ladder;
+use crate::resolve::ports::Memory;
+use crate::resolve::wechat::{Client, Timeouts};
+use crate::wire::{OperatorKeys, Signer};
+use crate::worker::memory::StoreMemory;
+use crate::worker::{Decoder, InFlight, Records, Settings, Watchdog, Worker};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Bytes read and not yet published: bounds memory whatever the backlog.
+const IN_FLIGHT_BYTES: usize = 24 << 20;
+/// A worker that gets nowhere for this long ends, to be started anew. Far above every timeout of
+/// bus and store, and below the five minutes after which Kafka takes a silent reader's partitions.
+const STUCK_AFTER: Duration = Duration::from_secs(120);
+
+impl Parts {
+    /// The worker.
+    ///
+    /// # Errors
+    /// The WeChat client cannot be made (a base URL that is none).
+    pub fn worker(&self) -> Result<Arc<Worker>, Failure> {
+        let config = &self.config;
+        let decoder = Decoder {
+            apps: Arc::clone(&self.apps),
+            keys: Arc::clone(&self.keys),
+            operators: self.operators()?,
+            require_sealed: config.intake.require_sealed,
+        };
+        let records = self.records();
+        Ok(Arc::new(Worker {
+            bus: Arc::clone(&self.bus),
+            store: Arc::clone(&self.store),
+            decoder: Arc::new(decoder),
+            ladder: Arc::new(self.ladder()?),
+            rules: Rules {
+                namespace: self.namespace,
+                apps: Arc::clone(&self.apps),
+            },
+            records,
+            clock: Arc::clone(&self.clock),
+            watchdog: Watchdog::new(STUCK_AFTER),
+            settings: Settings {
+                logins: Arc::clone(&config.topics.logins),
+                links: Arc::clone(&config.topics.account_links),
+                batch_size: config.worker.batch,
+                in_flight: InFlight {
+                    records: config.worker.in_flight,
+                    bytes: IN_FLIGHT_BYTES,
+                },
+                deferred_limit: config.worker.deferred_per_app,
+                poll: config.worker.poll,
+            },
+        }))
+    }
+
+    fn ladder(&self) -> Result<Ladder, Failure> {
+        let (wechat, worker) = (&self.config.wechat, &self.config.worker);
+        let timeouts = Timeouts {
+            total: wechat.timeout,
+            connect: wechat.connect_timeout,
+            ..Timeouts::default()
+        };
+        let client = Client::new(&wechat.base_url, timeouts).map_err(Failure::failed)?;
+        let memory: Arc<dyn Memory> = Arc::new(StoreMemory::new(&self.store));
+        let gates = Arc::new(Gates::new(Limits {
+            per_app: worker.http_per_app,
+            total: worker.http_total,
+        }));
+        let exchange = Exchange::new(
+            client,
+            Arc::clone(&memory),
+            Arc::clone(&self.keys),
+            gates,
+            Arc::clone(&self.clock),
+            wechat.timeout,
+        );
+        Ok(Ladder::new(
+            Arc::clone(&self.apps),
+            Arc::clone(&self.keys),
+            Arc::new(exchange),
+            memory,
+            Arc::clone(&self.clock),
+            worker.inline_budget,
+        ))
+    }
+
+    fn records(&self) -> Records {
+        Records::new(
+            self.topics(),
+            self.config.topics.logins_partitions,
+            self.store.identity().epoch,
+            SOURCE.to_owned(),
+            Arc::clone(&self.keys),
+        )
+    }
+
+    /// Whose decisions are obeyed: the configured operators, and whoever holds the key file.
+    fn operators(&self) -> Result<OperatorKeys, Failure> {
+        let own = self.keys.operators.iter();
+        let own: Vec<String> = own.map(|k| Signer::new(&k.id, &k.key).public()).collect();
+        let mut keys =
+            OperatorKeys::parse(own.iter().map(String::as_str)).map_err(Failure::failed)?;
+        for operator in &self.config.operators {
+            keys.add(&operator.id, operator.key);
+        }
+        Ok(keys)
+    }
+}

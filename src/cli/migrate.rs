@@ -1,0 +1,35 @@
+//! `unilink migrate`: brings the database's tables up to this version.
+
+use super::Failure;
+use super::assemble::{migrate_postgres, no_store, open_file};
+use crate::config::{Config, Profile};
+
+/// Migrates, and tells what was applied.
+///
+/// # Errors
+/// The database cannot be reached, or was written by a newer version.
+pub async fn run(config: Config) -> Result<(), Failure> {
+    match &config.profile {
+        Profile::Embedded { path } => {
+            open_file(path, None).await?;
+            println!(
+                "{}: up to date (the embedded profile migrates whenever it is opened)",
+                path.display()
+            );
+        }
+        Profile::Production {
+            postgres: Some(postgres),
+            ..
+        } => {
+            let applied = migrate_postgres(postgres).await?;
+            for name in &applied {
+                println!("applied {name}");
+            }
+            if applied.is_empty() {
+                println!("up to date");
+            }
+        }
+        Profile::Production { postgres: None, .. } => return Err(no_store()),
+    }
+    Ok(())
+}

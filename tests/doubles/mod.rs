@@ -1,0 +1,190 @@
+//! A store and a bus that stand before real ones and fail as told: away, or taking a request and
+//! never answering it.
+
+#![allow(dead_code, clippy::unwrap_used, clippy::expect_used)] // a helper of tests; each uses a part
+
+use async_trait::async_trait;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use unilink::bus::{
+    Bus, BusError, Committed, Member, Next, Range, Record, Stored, Term, TopicSpec, TopicState, Unit,
+};
+use unilink::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
+use unilink::store::{
+    Batch, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow, Planner,
+    Position, Prune, Spent, Store, StoreError, Totals, Tracked,
+};
+use uuid::Uuid;
+
+/// How a service behaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Well,
+    /// Every request fails.
+    Away,
+    /// No request is answered.
+    Hangs,
+}
+
+/// Sets the mood of what stands behind it.
+pub struct Gate(watch::Sender<Mood>);
+
+impl Gate {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self(watch::Sender::new(Mood::Well)))
+    }
+
+    pub fn set(&self, mood: Mood) {
+        self.0.send_replace(mood);
+    }
+
+    /// Lets a request through, or refuses it.
+    async fn pass(&self) -> Result<(), String> {
+        let mut mood = self.0.subscribe();
+        let mood = mood.wait_for(|m| *m != Mood::Hangs).await;
+        match *mood.expect("the gate stands") {
+            Mood::Away => Err("connection refused".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub struct GatedStore {
+    pub gate: Arc<Gate>,
+    pub behind: Arc<dyn Store>,
+}
+
+impl GatedStore {
+    async fn pass(&self) -> Result<&dyn Store, StoreError> {
+        self.gate.pass().await.map_err(StoreError::Unavailable)?;
+        Ok(&*self.behind)
+    }
+}
+
+#[async_trait]
+impl Store for GatedStore {
+    fn identity(&self) -> &Identity {
+        self.behind.identity()
+    }
+    async fn view(&self, keys: &Keys) -> Result<View, StoreError> {
+        self.pass().await?.view(keys).await
+    }
+    async fn apply(&self, batch: &Batch, planner: &mut dyn Planner) -> Result<(), StoreError> {
+        self.pass().await?.apply(batch, planner).await
+    }
+    async fn positions(&self) -> Result<Vec<Position>, StoreError> {
+        self.pass().await?.positions().await
+    }
+    async fn outbox(&self, p: u32, after: u64, bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
+        self.pass().await?.outbox(p, after, bytes).await
+    }
+    async fn outbox_row(&self, partition: u32, seq: u64) -> Result<Option<Uuid>, StoreError> {
+        self.pass().await?.outbox_row(partition, seq).await
+    }
+    async fn outbox_head(&self, partition: u32) -> Result<u64, StoreError> {
+        self.pass().await?.outbox_head(partition).await
+    }
+    async fn relayed(&self, p: u32, seq: u64, inline_below: i64) -> Result<(), StoreError> {
+        self.pass().await?.relayed(p, seq, inline_below).await
+    }
+    async fn changed(&self) {
+        self.behind.changed().await;
+    }
+    async fn spent(&self, codes: &[CodeKey]) -> Result<Vec<Option<Spent>>, StoreError> {
+        self.pass().await?.spent(codes).await
+    }
+    async fn spend(&self, answers: &[Spent]) -> Result<(), StoreError> {
+        self.pass().await?.spend(answers).await
+    }
+    async fn held(&self, accounts: &[Account]) -> Result<Vec<Held>, StoreError> {
+        self.pass().await?.held(accounts).await
+    }
+    async fn due(&self, now: Millis, lease: i64, n: usize) -> Result<Vec<Deferred>, StoreError> {
+        self.pass().await?.due(now, lease, n).await
+    }
+    async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
+        self.pass().await?.next_due().await
+    }
+    async fn deferred_by_app(&self) -> Result<BTreeMap<AppId, u64>, StoreError> {
+        self.pass().await?.deferred_by_app().await
+    }
+    async fn find_accounts(&self, of: &[Account]) -> Result<Vec<Option<FoundAccount>>, StoreError> {
+        self.pass().await?.find_accounts(of).await
+    }
+    async fn find_user(&self, user: UserId) -> Result<FoundUser, StoreError> {
+        self.pass().await?.find_user(user).await
+    }
+    async fn find_unionid(&self, union: &UnionKey) -> Result<Option<UserId>, StoreError> {
+        self.pass().await?.find_unionid(union).await
+    }
+    async fn find_event(&self, event: &EventId) -> Result<Option<Tracked>, StoreError> {
+        self.pass().await?.find_event(event).await
+    }
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        self.pass().await?.totals().await
+    }
+    async fn prune(&self, what: Prune) -> Result<(), StoreError> {
+        self.pass().await?.prune(what).await
+    }
+}
+
+pub struct GatedBus {
+    pub gate: Arc<Gate>,
+    pub behind: Arc<dyn Bus>,
+    /// How often somebody joined.
+    pub joined: Arc<AtomicU64>,
+}
+
+impl GatedBus {
+    async fn pass(&self) -> Result<&dyn Bus, BusError> {
+        self.gate.pass().await.map_err(BusError::Unavailable)?;
+        Ok(&*self.behind)
+    }
+}
+
+#[async_trait]
+impl Bus for GatedBus {
+    async fn publish(&self, records: Vec<Record>) -> Result<(), BusError> {
+        self.pass().await?.publish(records).await
+    }
+    async fn join(&self) -> Result<Arc<dyn Member>, BusError> {
+        let behind = self.pass().await?.join().await?;
+        self.joined.fetch_add(1, Ordering::Relaxed);
+        let gate = Arc::clone(&self.gate);
+        Ok(Arc::new(GatedMember { gate, behind }))
+    }
+    async fn read(&self, range: &Range, limit: usize) -> Result<Vec<Stored>, BusError> {
+        self.pass().await?.read(range, limit).await
+    }
+    async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
+        self.pass().await?.topics(wanted).await
+    }
+}
+
+struct GatedMember {
+    gate: Arc<Gate>,
+    behind: Arc<dyn Member>,
+}
+
+impl GatedMember {
+    async fn pass(&self) -> Result<&dyn Member, BusError> {
+        self.gate.pass().await.map_err(BusError::Unavailable)?;
+        Ok(&*self.behind)
+    }
+}
+
+#[async_trait]
+impl Member for GatedMember {
+    async fn next(&self, wait: Duration, limit: usize) -> Result<Next, BusError> {
+        self.pass().await?.next(wait, limit).await
+    }
+    async fn start(&self, term: Term, at: &[(u32, i64)]) -> Result<(), BusError> {
+        self.pass().await?.start(term, at).await
+    }
+    async fn commit(&self, unit: Unit) -> Result<Committed, BusError> {
+        self.pass().await?.commit(unit).await
+    }
+}
