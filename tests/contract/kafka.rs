@@ -73,12 +73,7 @@ impl Kafka {
         let (group, outsider) = (self.settings(None).group, self.outsider("nobody"));
         let begun = Instant::now();
         while begun.elapsed() < REST {
-            let groups = outsider.fetch_group_list(Some(&group), ANSWER).unwrap();
-            let rests = groups.groups().iter().any(|g| {
-                let quiet = g.state() == "Stable" || g.state() == "Empty";
-                quiet && g.members().len() == count
-            });
-            if rests || (count == 0 && groups.groups().is_empty()) {
+            if rests_with(&outsider, &group, count) {
                 tokio::time::sleep(Duration::from_millis(500)).await;
                 return;
             }
@@ -86,6 +81,17 @@ impl Kafka {
         }
         panic!("the group has not come to {count} members");
     }
+}
+
+fn rests_with(outsider: &BaseConsumer, group: &str, count: usize) -> bool {
+    let groups = outsider.fetch_group_list(Some(group), ANSWER).unwrap();
+    let mut groups = groups.groups().iter();
+    let one = groups.next();
+    one.map_or(count == 0, |g| {
+        // One that is gone altogether is dead.
+        let quiet = ["Stable", "Empty", "Dead"].contains(&g.state());
+        quiet && g.members().len() == count
+    })
 }
 
 #[async_trait]
