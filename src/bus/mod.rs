@@ -6,6 +6,7 @@
 //! of logins.
 
 pub mod embedded;
+pub mod kafka;
 mod murmur2;
 
 pub use murmur2::partition_of;
@@ -46,6 +47,25 @@ pub struct Stored {
     pub value: Option<Vec<u8>>,
     /// Headers, in order.
     pub headers: Vec<(String, Vec<u8>)>,
+}
+
+impl Record {
+    /// Bytes of key, value and headers.
+    fn size(&self) -> usize {
+        weight(&self.key, self.value.as_ref(), &self.headers)
+    }
+}
+
+impl Stored {
+    /// Bytes of key, value and headers: what reading ahead is bounded by.
+    fn size(&self) -> usize {
+        weight(&self.key, self.value.as_ref(), &self.headers)
+    }
+}
+
+fn weight(key: &[u8], value: Option<&Vec<u8>>, headers: &[(String, Vec<u8>)]) -> usize {
+    let headers: usize = headers.iter().map(|(n, v)| n.len() + v.len()).sum();
+    key.len() + value.map_or(0, Vec::len) + headers
 }
 
 /// Stands for one assignment; what was read under it can only be committed under it.

@@ -21,6 +21,17 @@ const DAY: Duration = Duration::from_secs(86_400);
 /// A kind of bus to run the contract on.
 #[async_trait]
 pub trait Backend: Sized + Send + Sync + 'static {
+    /// Whether what a unit wrote has offsets without gap. Not where the end of a transaction takes
+    /// an offset, too.
+    const GAPLESS_UNITS: bool;
+    /// Records of a partition far behind that may come before the first one of another.
+    const AHEAD: usize;
+    /// Units that are torn; a multiple of eight.
+    const TORN: i64;
+    /// Whether the service it needs is not there.
+    fn left_out() -> bool {
+        false
+    }
     /// A bus with the topics of [`specs`], empty; its group reads the topic `in`.
     async fn fresh() -> Self;
     /// One more client, as another process would open it.
@@ -499,13 +510,14 @@ pub async fn a_partition_far_behind_holds_no_other_up<B: Backend>() {
     let backend = B::fresh().await;
     let bus = backend.client().await;
     let topic = backend.name("in");
-    bus.publish(vec![at(&topic, 1, "backlog"); 3_000])
+    let backlog = 5 * B::AHEAD;
+    bus.publish(vec![at(&topic, 1, "backlog"); backlog])
         .await
         .unwrap();
     bus.publish(vec![at(&topic, 3, "fresh")]).await.unwrap();
     let (member, _) = join(&*bus).await;
     let mut seen = vec![];
-    for _ in 0..4 {
+    while seen.len() < B::AHEAD {
         seen.extend(take(&*member, 1, 100).await);
     }
     assert!(seen.iter().any(|r| r.partition == 3));
@@ -580,7 +592,7 @@ pub async fn a_torn_unit_is_invisible<B: Backend>() {
         .await
         .unwrap();
     let (mut whole, mut none) = (0, 0);
-    for round in 1..=40_i64 {
+    for round in 1..=B::TORN {
         let bus = backend.client().await;
         let member = bus.join().await.unwrap();
         let (term, assigned) = given(&*member).await;
@@ -636,7 +648,9 @@ pub async fn a_dropped_commit_leaves_the_member_usable<B: Backend>() {
         }
     }
     let all = read_all(&*bus, &out).await;
-    gapless(&all);
+    if B::GAPLESS_UNITS {
+        gapless(&all);
+    }
     for i in 1..=50 {
         let text = i.to_string();
         assert_eq!(texts(&all).iter().filter(|t| **t == text).count(), 20);
@@ -746,7 +760,9 @@ macro_rules! bus_contract {
             $(
                 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
                 async fn $test() {
-                    $crate::contract::bus::$test::<$backend>().await;
+                    if !<$backend as $crate::contract::bus::Backend>::left_out() {
+                        $crate::contract::bus::$test::<$backend>().await;
+                    }
                 }
             )*
         }

@@ -39,6 +39,10 @@ impl Embedded {
 
 #[async_trait]
 impl Backend for Embedded {
+    const GAPLESS_UNITS: bool = true;
+    const AHEAD: usize = 400;
+    const TORN: i64 = 40;
+
     async fn fresh() -> Self {
         let new = Self {
             dir: tempfile::tempdir().unwrap(),

@@ -28,15 +28,6 @@ pub struct Placed {
     pub record: Record,
 }
 
-impl Placed {
-    /// Bytes of key, value and headers.
-    pub fn size(&self) -> usize {
-        let record = &self.record;
-        let headers: usize = record.headers.iter().map(|(n, v)| n.len() + v.len()).sum();
-        record.key.len() + record.value.as_ref().map_or(0, Vec::len) + headers
-    }
-}
-
 pub struct Catalog {
     file: Arc<File>,
     topics: RwLock<HashMap<Arc<str>, Arc<Topic>>>,
@@ -157,10 +148,10 @@ impl Catalog {
             let hashed = || partition_of(&record.key, topic.partitions());
             let log = topic.part(record.partition.unwrap_or_else(hashed))?.log;
             let one = Placed { log, record };
-            if one.size() > RECORD_BYTES {
+            if one.record.size() > RECORD_BYTES {
                 return Err(BusError::Refused(format!(
                     "a record of {} bytes is larger than {RECORD_BYTES}",
-                    one.size()
+                    one.record.size()
                 )));
             }
             placed.push(one);

@@ -296,14 +296,6 @@ impl Member for EmbeddedMember {
     }
 }
 
-impl Stored {
-    /// Bytes of key, value and headers: what reading ahead is bounded by.
-    fn size(&self) -> usize {
-        let headers: usize = self.headers.iter().map(|(n, v)| n.len() + v.len()).sum();
-        self.key.len() + self.value.as_ref().map_or(0, Vec::len) + headers
-    }
-}
-
 async fn begin_term(core: &Core) -> Result<Term, Fault> {
     let mut tx = core.file.begin().await?;
     let term = group::next_term(&mut tx, &core.group).await?;

@@ -56,7 +56,7 @@ impl Publisher {
         if records.is_empty() {
             return Ok(());
         }
-        let bytes = records.iter().map(Placed::size).sum();
+        let bytes = records.iter().map(|p| p.record.size()).sum();
         let room = self.room(bytes + records.len() * RECORD_OVERHEAD).await?;
         let (done, answer) = oneshot::channel();
         let batch = Batch {

@@ -1,0 +1,330 @@
+//! The thread that owns the transactional producer: one unit, one transaction.
+//!
+//! The records, the input positions for the group and the relay positions for the second group
+//! become visible together. An error that says so is answered by aborting. After anything else
+//! nobody knows how the transaction ends: the producer is dropped, and the next one, made at once
+//! under the same id, fences it and waits until its outcome is settled.
+
+use super::catalog::Placed;
+use super::desk::{Abandoned, Desk, Outcome, Turn, Work};
+use super::offsets::Onlookers;
+use super::settings::{KafkaSettings, refused};
+use super::state::{Question, Shared};
+use super::talk::Talk;
+use super::{codec, fault};
+use crate::bus::BusError;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long one call may take.
+const CALL: Duration = Duration::from_secs(10);
+/// The client library waits in steps of 100 ms where it waits for deliveries itself.
+const STEP: Duration = Duration::from_millis(1);
+/// How often an idle client's events are looked at.
+const IDLE: Duration = Duration::from_secs(1);
+
+type Transactional = BaseProducer<Units>;
+
+pub struct Transactor {
+    settings: KafkaSettings,
+    id: String,
+    shared: Arc<Shared>,
+    desk: Arc<Desk>,
+    producer: Option<Transactional>,
+    onlookers: Option<Onlookers>,
+}
+
+/// Why a transaction did not become visible.
+enum Trouble {
+    /// Aborting undoes it.
+    Abort(KafkaError),
+    /// The outcome is unknown.
+    Unknown(KafkaError),
+    /// Another thread has taken over.
+    Gone,
+}
+
+impl From<Abandoned> for Trouble {
+    fn from(_: Abandoned) -> Self {
+        Self::Gone
+    }
+}
+
+/// The producer's context: the first record of the transaction that was not delivered.
+struct Units {
+    talk: Talk,
+    undelivered: Mutex<Option<KafkaError>>,
+}
+
+impl ClientContext for Units {
+    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
+        self.talk.line(level, fac, log_message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.talk.error(&error, reason);
+    }
+}
+
+impl ProducerContext for Units {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let mut first = self
+                .undelivered
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| error.clone());
+        }
+    }
+}
+
+impl Transactor {
+    pub fn new(settings: &KafkaSettings, id: &str, shared: &Arc<Shared>, desk: &Arc<Desk>) -> Self {
+        Self {
+            settings: settings.clone(),
+            id: id.to_owned(),
+            shared: Arc::clone(shared),
+            desk: Arc::clone(desk),
+            producer: None,
+            onlookers: None,
+        }
+    }
+
+    /// Works until the desk is closed.
+    pub fn run(mut self) {
+        loop {
+            match self.desk.next(IDLE) {
+                Turn::Closed => return,
+                Turn::Idle => self.idle(),
+                Turn::Unit(work) => {
+                    if self.unit(&work).is_err() {
+                        return;
+                    }
+                }
+                Turn::Positions(question) => {
+                    if self.positions(&question).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn idle(&self) {
+        if let Some(producer) = &self.producer {
+            producer.poll(Duration::ZERO);
+        }
+        if let Some(onlookers) = &self.onlookers {
+            onlookers.poll();
+        }
+    }
+
+    fn unit(&mut self, work: &Work) -> Result<(), Abandoned> {
+        let Some(metadata) = self.shared.begin(work.term) else {
+            self.desk.answer(Outcome::Void);
+            return Ok(());
+        };
+        let outcome = self.commit(work, &metadata)?;
+        self.shared.settle(outcome != Outcome::Void);
+        self.desk.answer(outcome);
+        // An unknown outcome is settled by the next producer; nobody should have to wait for it
+        // until the transaction times out.
+        if self.producer.is_none()
+            && let Err(error) = self.ensure()?
+        {
+            tracing::warn!(%error, "no producer yet");
+        }
+        Ok(())
+    }
+
+    fn commit(
+        &mut self,
+        work: &Work,
+        metadata: &ConsumerGroupMetadata,
+    ) -> Result<Outcome, Abandoned> {
+        if let Err(error) = self.ensure()? {
+            tracing::warn!(%error, "a unit is void: there is no producer");
+            return Ok(Outcome::Void);
+        }
+        let Some(producer) = &self.producer else {
+            return Ok(Outcome::Void);
+        };
+        match self.attempt(producer, work, metadata) {
+            Ok(()) => Ok(Outcome::Visible),
+            Err(Trouble::Gone) => Err(Abandoned),
+            Err(Trouble::Unknown(error)) => {
+                tracing::warn!(%error, "the outcome of a unit is unknown");
+                self.drop_producer()?;
+                Ok(Outcome::Void)
+            }
+            Err(Trouble::Abort(error)) => {
+                let aborted = self.desk.call(|| producer.abort_transaction(CALL))?;
+                if let Err(error) = aborted {
+                    tracing::warn!(%error, "a unit could not be aborted");
+                    self.drop_producer()?;
+                    return Ok(Outcome::Void);
+                }
+                match error.rdkafka_error_code() {
+                    Some(code) if fault::lasting(code) => {
+                        Ok(Outcome::Refused(format!("committing a unit: {code}")))
+                    }
+                    _ => {
+                        tracing::warn!(%error, "a unit was aborted");
+                        Ok(Outcome::Void)
+                    }
+                }
+            }
+        }
+    }
+
+    fn attempt(
+        &self,
+        producer: &Transactional,
+        work: &Work,
+        metadata: &ConsumerGroupMetadata,
+    ) -> Result<(), Trouble> {
+        producer.begin_transaction().map_err(Trouble::of)?;
+        self.produce(producer, &work.records)?;
+        if !work.progress.is_empty() {
+            let onlookers = self.onlookers.as_ref();
+            let onlookers = onlookers.ok_or(Trouble::Abort(KafkaError::Canceled))?;
+            let (input, relay) = onlookers.lists(&work.progress).map_err(Trouble::Abort)?;
+            let sent = self
+                .desk
+                .call(|| producer.send_offsets_to_transaction(&input, metadata, CALL))?;
+            sent.map_err(Trouble::of)?;
+            let second = onlookers.relay_metadata();
+            let sent = self
+                .desk
+                .call(|| producer.send_offsets_to_transaction(&relay, second, CALL))?;
+            sent.map_err(Trouble::of)?;
+        }
+        let committed = self.desk.call(|| producer.commit_transaction(CALL))?;
+        committed.map_err(Trouble::of)
+    }
+
+    /// Hands the records over and waits until the brokers have them.
+    fn produce(&self, producer: &Transactional, records: &[Placed]) -> Result<(), Trouble> {
+        let context = producer.context();
+        let failure = || {
+            let mut first = context.undelivered.lock();
+            first
+                .as_mut()
+                .map_or_else(|e| e.get_mut().take(), |f| f.take())
+        };
+        failure();
+        let deadline = Instant::now() + self.settings.transaction_timeout();
+        let late = || Trouble::Unknown(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
+        for placed in records {
+            while let Err(error) = send(producer, placed) {
+                if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+                    return Err(Trouble::Abort(error));
+                }
+                self.step(producer)?;
+                if Instant::now() > deadline {
+                    return Err(late());
+                }
+            }
+        }
+        while producer.in_flight_count() > 0 {
+            self.step(producer)?;
+            if Instant::now() > deadline {
+                return Err(late());
+            }
+        }
+        match failure() {
+            Some(error) => Err(Trouble::Abort(error)),
+            None => Ok(()),
+        }
+    }
+
+    fn step(&self, producer: &Transactional) -> Result<(), Abandoned> {
+        self.desk.call(|| producer.poll(STEP))
+    }
+
+    /// Where the group stands, read so that no pending transaction is overlooked. Those of a dead
+    /// producer end by themselves, when they time out.
+    fn positions(&mut self, question: &Question) -> Result<(), Abandoned> {
+        let positions = match self.ensure()? {
+            Err(error) => Err(error),
+            Ok(()) => match &self.onlookers {
+                Some(onlookers) => onlookers.positions(&self.desk, &self.shared, question)?,
+                None => return Ok(()),
+            },
+        };
+        self.shared.answer(question.number, positions);
+        Ok(())
+    }
+
+    /// Makes what is missing. A producer is ready once whatever was begun before under its id has
+    /// ended.
+    fn ensure(&mut self) -> Result<Result<(), BusError>, Abandoned> {
+        if self.onlookers.is_none() {
+            match Onlookers::open(&self.settings) {
+                Ok(onlookers) => self.onlookers = Some(onlookers),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        if self.producer.is_some() {
+            return Ok(Ok(()));
+        }
+        let context = Units {
+            talk: Talk::new("units"),
+            undelivered: Mutex::new(None),
+        };
+        let config = self.settings.transactional(&self.id);
+        let made: Result<Transactional, KafkaError> = config.create_with_context(context);
+        let producer = match made {
+            Ok(producer) => producer,
+            Err(error) => return Ok(Err(refused(error))),
+        };
+        match self.desk.call(|| producer.init_transactions(CALL))? {
+            Ok(()) => {
+                self.producer = Some(producer);
+                Ok(Ok(()))
+            }
+            Err(error) => {
+                // What it has to say beyond its error.
+                producer.poll(Duration::ZERO);
+                self.desk.call(|| drop(producer))?;
+                Ok(Err(fault::of("preparing transactions", &error)))
+            }
+        }
+    }
+
+    fn drop_producer(&mut self) -> Result<(), Abandoned> {
+        let producer = self.producer.take();
+        self.desk.call(|| drop(producer))
+    }
+}
+
+impl Trouble {
+    fn of(error: KafkaError) -> Self {
+        match &error {
+            KafkaError::Transaction(inner) if inner.txn_requires_abort() => Self::Abort(error),
+            _ => Self::Unknown(error),
+        }
+    }
+}
+
+fn send(producer: &Transactional, placed: &Placed) -> Result<(), KafkaError> {
+    let record = &placed.record;
+    let mut base = BaseRecord::to(&record.topic)
+        .partition(placed.partition)
+        .key(&record.key);
+    if let Some(value) = &record.value {
+        base = base.payload(value);
+    }
+    if let Some(headers) = codec::owned_headers(record) {
+        base = base.headers(headers);
+    }
+    producer.send(base).map_err(|(error, _)| error)
+}
