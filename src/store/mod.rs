@@ -6,6 +6,7 @@
 
 mod birth;
 mod marks;
+pub mod postgres;
 mod records;
 mod rules;
 pub mod sqlite;
