@@ -94,7 +94,11 @@ impl Site {
             );
             gatekeeper.prepare(event.as_bytes(), now).unwrap().record
         };
-        self.parts.bus.publish(people.map(record).collect()).await.unwrap();
+        self.parts
+            .bus
+            .publish(people.map(record).collect())
+            .await
+            .unwrap();
     }
 
     /// Records on `account-links`.
@@ -108,7 +112,11 @@ impl Site {
     async fn until_told(&self, count: i64) {
         let begun = Instant::now();
         while self.told().await < count {
-            assert!(begun.elapsed() < PATIENCE, "only {} told", self.told().await);
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "only {} told",
+                self.told().await
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         assert_eq!(self.told().await, count);
@@ -116,7 +124,9 @@ impl Site {
 
     /// What the watchdog says within `wait`.
     async fn bites(&self, wait: Duration) -> Option<Stuck> {
-        tokio::time::timeout(wait, self.worker.watchdog.bites()).await.ok()
+        tokio::time::timeout(wait, self.worker.watchdog.bites())
+            .await
+            .ok()
     }
 
     async fn stopped(&mut self) {
@@ -138,7 +148,10 @@ async fn a_store_that_is_away_is_waited_for_within_one_membership() {
     assert_eq!(site.bites(LIMIT * 3).await, None);
     assert_eq!(site.told().await, 20);
     let joined = site.joined.load(Ordering::Relaxed);
-    assert!(joined <= 2, "joined {joined} times while the store was away");
+    assert!(
+        joined <= 2,
+        "joined {joined} times while the store was away"
+    );
     site.store.set(Mood::Well);
     site.until_told(40).await;
     assert_eq!(site.joined.load(Ordering::Relaxed), joined);

@@ -21,6 +21,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     alone(&config, "api")?;
     let stop = shutdown::on_signals().map_err(Failure::failed)?;
     let keys = assemble::keys(&config)?;
+    assemble::needs_store(&config)?;
     let listener = bind(config.api.listen, "api.listen").await?;
     let metrics = telemetry::start_metrics().map_err(Failure::failed)?;
     tracing::info!(api = %local(&listener), "answering look-ups");

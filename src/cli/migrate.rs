@@ -1,7 +1,7 @@
 //! `unilink migrate`: brings the database's tables up to this version.
 
 use super::Failure;
-use super::assemble::{migrate_postgres, no_store, open_file};
+use super::assemble::{migrate_postgres, needs_store, open_file};
 use crate::config::{Config, Profile};
 
 /// Migrates, and tells what was applied.
@@ -29,7 +29,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
                 println!("up to date");
             }
         }
-        Profile::Production { postgres: None, .. } => return Err(no_store()),
+        Profile::Production { postgres: None, .. } => needs_store(&config)?,
     }
     Ok(())
 }

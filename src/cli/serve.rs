@@ -7,13 +7,18 @@ use super::intake::intake_deps;
 use super::patience::patiently;
 use super::reach::{Reach, logins, present};
 use super::role::{Tasks, bind, front, local};
+use crate::bus::Bus;
 use crate::config::{Config, Profile};
 use crate::http::{Door, Ops, lobby};
+use crate::seal::Keys;
 use crate::telemetry::Metrics;
 use crate::{api, intake, shutdown, telemetry};
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// What probes are told before bus and store are there.
+pub(super) const WAITING: &str = "waiting for bus and store";
 
 /// Serves until a signal.
 ///
@@ -21,30 +26,30 @@ use tokio_util::sync::CancellationToken;
 /// An address is taken, the store cannot be used, or the worker found what no retry can help.
 pub async fn run(config: Config) -> Result<(), Failure> {
     let stop = shutdown::on_signals().map_err(Failure::failed)?;
+    let site = match config.profile {
+        Profile::Embedded { .. } => None,
+        Profile::Production { .. } => Some(Site::new(&config).await?),
+    };
     let intake = bind(config.intake.listen, "intake.listen").await?;
     let api = bind(config.api.listen, "api.listen").await?;
-    match config.profile {
-        Profile::Embedded { .. } => {
-            let parts = Arc::new(Parts::open(config, None).await?);
-            serve(&parts, intake, api, stop).await
+    let Some(site) = site else {
+        let parts = Arc::new(Parts::open(config, None).await?);
+        return serve(&parts, intake, api, stop).await;
+    };
+    let limits = front(&config);
+    let (intake_lobby, intake_door) = lobby(WAITING);
+    let (api_lobby, api_door) = lobby(WAITING);
+    let mut tasks = Tasks::new(&stop);
+    tasks.listen(intake, intake_lobby, limits);
+    tasks.listen(api, api_lobby, limits);
+    let (doors, until) = ((intake_door, api_door), stop.clone());
+    tasks.spawn(async move {
+        match site.open(config, &until).await? {
+            Some(parts) => all(&parts, doors, &until).await,
+            None => Ok(()),
         }
-        Profile::Production { .. } => {
-            let limits = front(&config);
-            let (intake_lobby, intake_door) = lobby("waiting for bus and store");
-            let (api_lobby, api_door) = lobby("waiting for bus and store");
-            let mut tasks = Tasks::new(&stop);
-            tasks.listen(intake, intake_lobby, limits);
-            tasks.listen(api, api_lobby, limits);
-            let (doors, until) = ((intake_door, api_door), stop.clone());
-            tasks.spawn(async move {
-                match open(config, &until).await? {
-                    Some(parts) => all(&parts, doors, &until).await,
-                    None => Ok(()),
-                }
-            });
-            tasks.ended().await
-        }
-    }
+    });
+    tasks.ended().await
 }
 
 /// Serves these parts on these listeners until `stop`.
@@ -69,23 +74,46 @@ pub async fn serve(
     tasks.ended().await
 }
 
-/// Opens bus and store of production, as soon as they are there; `None` if `stop` came first.
-///
-/// # Errors
-/// What no waiting can help; the text names the remedy.
-pub async fn open(config: Config, stop: &CancellationToken) -> Result<Option<Arc<Parts>>, Failure> {
-    let keys = assemble::keys(&config)?;
-    let bus = assemble::open_bus(&config).await?;
-    let connecting = patiently("the store", stop, || assemble::open_store(&config, &keys));
-    let Some(store) = connecting.await? else {
-        return Ok(None);
-    };
-    let wanted = config.topics.specs();
-    let asking = patiently("the bus", stop, || present(&*bus, &wanted));
-    if asking.await?.is_none() {
-        return Ok(None);
+/// What production has before any service answers.
+pub(super) struct Site {
+    keys: Arc<Keys>,
+    bus: Arc<dyn Bus>,
+}
+
+impl Site {
+    /// Looks at everything that can be wrong without asking anybody.
+    ///
+    /// # Errors
+    /// Keys, bus or store are not configured as they must be.
+    pub(super) async fn new(config: &Config) -> Result<Self, Failure> {
+        let keys = assemble::keys(config)?;
+        assemble::seal_to(config, Some(&keys))?;
+        assemble::needs_store(config)?;
+        let bus = assemble::open_bus(config).await?;
+        Ok(Self { keys, bus })
     }
-    Ok(Some(Arc::new(Parts::new(config, keys, bus, store))))
+
+    /// Opens the rest as soon as the services are there; `None` if `stop` came first.
+    ///
+    /// # Errors
+    /// What no waiting can help; the text names the remedy.
+    pub(super) async fn open(
+        self,
+        config: Config,
+        stop: &CancellationToken,
+    ) -> Result<Option<Arc<Parts>>, Failure> {
+        let Self { keys, bus } = self;
+        let connecting = patiently("the store", stop, || assemble::open_store(&config, &keys));
+        let Some(store) = connecting.await? else {
+            return Ok(None);
+        };
+        let wanted = config.topics.specs();
+        let asking = patiently("the bus", stop, || present(&*bus, &wanted));
+        if asking.await?.is_none() {
+            return Ok(None);
+        }
+        Ok(Some(Arc::new(Parts::new(config, keys, bus, store))))
+    }
 }
 
 /// Lets requests in and works, until `stop`.

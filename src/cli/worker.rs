@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::role::{Tasks, alone, bind, local};
-use super::serve::{open, ops};
+use super::serve::{Site, WAITING, ops};
 use crate::config::Config;
 use crate::http::{Listening, Service, lobby, service};
 use crate::{shutdown, telemetry};
@@ -15,15 +15,16 @@ use crate::{shutdown, telemetry};
 pub async fn run(config: Config) -> Result<(), Failure> {
     alone(&config, "worker")?;
     let stop = shutdown::on_signals().map_err(Failure::failed)?;
+    let site = Site::new(&config).await?;
     let listener = bind(config.worker.listen, "worker.listen").await?;
     let metrics = telemetry::start_metrics().map_err(Failure::failed)?;
     tracing::info!(probes = %local(&listener), name = config.worker.name.as_deref(), "starting to work");
-    let (waiting, door) = lobby("waiting for bus and store");
+    let (waiting, door) = lobby(WAITING);
     let mut tasks = Tasks::new(&stop);
     tasks.listen(listener, waiting, Listening::default());
     let until = stop.clone();
     tasks.spawn(async move {
-        let Some(parts) = open(config, &until).await? else {
+        let Some(parts) = site.open(config, &until).await? else {
             return Ok(());
         };
         let mut working = Tasks::new(&until);

@@ -4,12 +4,17 @@
 //! The store decides nothing about identity: [`Store::apply`] reads what a [`Planner`] asks for,
 //! and writes, in one transaction, what it answers.
 
+mod birth;
+mod marks;
+pub mod postgres;
+mod records;
+mod rules;
 pub mod sqlite;
 mod types;
 
 pub use types::{
-    Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow, Position,
-    Prune, Settled, Spent, StoreError, Totals, Tracked, TrackedState, WaitsFor, Write,
+    Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac, OutboxRow,
+    Position, Prune, Settled, Spent, StoreError, Totals, Tracked, TrackedState, WaitsFor, Write,
 };
 
 use crate::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};

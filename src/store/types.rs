@@ -5,7 +5,11 @@ use crate::model::{
     Account, AccountRow, AppId, Changes, ClaimRow, EventId, Keys, Millis, SealedKey, UserId,
 };
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use uuid::Uuid;
+
+/// A keyed hash: what outlives an erasure is found by it. The same for the life of a store.
+pub type Mac = Arc<dyn Fn(&str) -> [u8; 32] + Send + Sync>;
 
 /// What a store is told at birth and holds against every later opening.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -26,7 +26,7 @@ pub struct Kafka {
 /// The settings of a worker, named or not, in the world that `prefix` stands for.
 pub fn settings(prefix: &str, name: Option<&str>) -> KafkaSettings {
     KafkaSettings {
-        brokers: services::kafka().unwrap(),
+        brokers: services::kafka().unwrap().to_string(),
         group: format!("{prefix}.g"),
         input_topic: format!("{prefix}.in").into(),
         client: BTreeMap::from([("session.timeout.ms".to_owned(), "6000".to_owned())]),
@@ -39,7 +39,7 @@ impl Kafka {
     /// A world of its own, with its topics.
     pub async fn new() -> Self {
         let kafka = Self {
-            brokers: services::kafka().unwrap(),
+            brokers: services::kafka().unwrap().to_string(),
             prefix: format!("t-{}", Uuid::new_v4().simple()),
         };
         let topics = specs(|short| kafka.name(short));

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use unilink::bus::{
-    Bus, BusError, Committed, Member, Next, Range, Record, Stored, Term, TopicSpec, TopicState, Unit,
+    Bus, BusError, Committed, Member, Next, Range, Record, Stored, Term, TopicSpec, TopicState,
+    Unit,
 };
 use unilink::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
 use unilink::store::{

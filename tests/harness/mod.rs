@@ -356,7 +356,7 @@ pub fn tail_of(text: &str) -> String {
 
 /// A port that nobody listens on, below the range that systems give out for outgoing connections,
 /// so that it is still free when `serve` comes to take it, after kills too.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let base = std::process::id().wrapping_mul(61);
     for _ in 0..2_000 {

@@ -7,7 +7,7 @@ use super::talk::{Plain, Talk};
 use crate::bus::{BusError, Keep, TopicSpec, TopicState};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,6 +22,10 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Partitions of each topic that exists.
 type Counts = BTreeMap<String, u32>;
+/// One end of each partition.
+type Ends = BTreeMap<(String, i32), i64>;
+
+const ASKING: &str = "asking about topics";
 
 /// Creates what is missing and tells how the topics are, in the order asked; all of them if none is
 /// asked for.
@@ -64,7 +68,7 @@ async fn look(watcher: &Arc<Watcher>) -> Result<Counts, BusError> {
     blocking(move || {
         let metadata = watcher
             .fetch_metadata(None, ANSWER)
-            .map_err(|e| fault::of("asking about topics", &e))?;
+            .map_err(|e| fault::of(ASKING, &e))?;
         let topics = metadata.topics().iter();
         let known = topics.filter(|t| !t.partitions().is_empty());
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
@@ -181,15 +185,26 @@ async fn states(
     }
 }
 
-/// For each topic the bounds of its partitions, unless one of them cannot be asked.
+/// For each topic the bounds of its partitions, unless one of them cannot be asked. One that has no
+/// leader makes the question about all of them fail, so then each topic is asked about alone.
 fn bounds(
     watcher: &Watcher,
     topics: &[(u32, Arc<str>)],
 ) -> Result<Vec<Option<Vec<(i64, i64)>>>, BusError> {
-    let (first, next) = (
-        ends(watcher, topics, Offset::Beginning)?,
-        ends(watcher, topics, Offset::End)?,
-    );
+    if let Some((first, next)) = both_ends(watcher, topics)? {
+        return Ok(paired(topics, &first, &next));
+    }
+    let mut found = Vec::with_capacity(topics.len());
+    for topic in topics.chunks(1) {
+        match both_ends(watcher, topic)? {
+            Some((first, next)) => found.extend(paired(topic, &first, &next)),
+            None => found.push(None),
+        }
+    }
+    Ok(found)
+}
+
+fn paired(topics: &[(u32, Arc<str>)], first: &Ends, next: &Ends) -> Vec<Option<Vec<(i64, i64)>>> {
     let mut found = Vec::with_capacity(topics.len());
     for (count, name) in topics {
         let part = |p: u32| {
@@ -198,29 +213,43 @@ fn bounds(
         };
         found.push((0..*count).map(part).collect());
     }
-    Ok(found)
+    found
+}
+
+/// `None` if a partition is without a leader, or not known to it yet.
+fn both_ends(
+    watcher: &Watcher,
+    topics: &[(u32, Arc<str>)],
+) -> Result<Option<(Ends, Ends)>, BusError> {
+    use RDKafkaErrorCode as Code;
+    let both = ends(watcher, topics, Offset::Beginning)
+        .and_then(|first| Ok((first, ends(watcher, topics, Offset::End)?)));
+    match both {
+        Ok(both) => Ok(Some(both)),
+        Err(KafkaError::MetadataFetch(
+            Code::NotLeaderForPartition
+            | Code::LeaderNotAvailable
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownTopic
+            | Code::UnknownPartition,
+        )) => Ok(None),
+        Err(error) => Err(fault::of(ASKING, &error)),
+    }
 }
 
 /// One end of every partition, in one request per broker.
-fn ends(
-    watcher: &Watcher,
-    topics: &[(u32, Arc<str>)],
-    end: Offset,
-) -> Result<BTreeMap<(String, i32), i64>, BusError> {
+fn ends(watcher: &Watcher, topics: &[(u32, Arc<str>)], end: Offset) -> KafkaResult<Ends> {
     let mut list = TopicPartitionList::new();
     for (count, name) in topics {
         for partition in 0..i32::try_from(*count).unwrap_or(i32::MAX) {
-            let added = list.add_partition_offset(name, partition, end);
-            added.map_err(|e| fault::of("asking about topics", &e))?;
+            list.add_partition_offset(name, partition, end)?;
         }
     }
     if list.count() == 0 {
-        return Ok(BTreeMap::new());
+        return Ok(Ends::new());
     }
-    let answer = watcher
-        .offsets_for_times(list, ANSWER)
-        .map_err(|e| fault::of("asking about topics", &e))?;
-    let mut ends = BTreeMap::new();
+    let answer = watcher.offsets_for_times(list, ANSWER)?;
+    let mut ends = Ends::new();
     for element in answer.elements() {
         if let (Ok(()), Offset::Offset(offset)) = (element.error(), element.offset()) {
             ends.insert((element.topic().to_owned(), element.partition()), offset);
@@ -231,7 +260,8 @@ fn ends(
 
 /// The next offset to be written in each partition.
 pub fn next_offsets(watcher: &Watcher, count: u32, topic: &Arc<str>) -> Result<Vec<i64>, BusError> {
-    let ends = ends(watcher, &[(count, Arc::clone(topic))], Offset::End)?;
+    let topics = [(count, Arc::clone(topic))];
+    let ends = ends(watcher, &topics, Offset::End).map_err(|e| fault::of(ASKING, &e))?;
     if u32::try_from(ends.len()) != Ok(count) {
         return Err(BusError::Unavailable(format!(
             "a partition of topic {topic} has no leader"

@@ -6,7 +6,7 @@ mod production;
 mod upkeep;
 mod worker;
 
-pub use open::{embedded_bus, keys, no_bus, no_store, open_bus, open_file, open_store, seal_to};
+pub use open::{embedded_bus, keys, needs_store, open_bus, open_file, open_store, seal_to};
 pub use production::migrate_postgres;
 
 use super::Failure;

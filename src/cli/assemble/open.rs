@@ -8,8 +8,8 @@ use crate::cli::patience::Trouble;
 use crate::config::{Config, Profile};
 use crate::seal::{Keys, PublicKey};
 use crate::sqlite::{File, Trace};
-use crate::store::sqlite::{Mac, SqliteStore};
-use crate::store::{Birth, Store, StoreError};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{Birth, Mac, Store, StoreError};
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -133,7 +133,9 @@ pub async fn open_bus(config: &Config) -> Result<Arc<dyn Bus>, Failure> {
         Profile::Production {
             kafka: Some(kafka), ..
         } => open_kafka(config, kafka),
-        Profile::Production { kafka: None, .. } => Err(no_bus()),
+        Profile::Production { kafka: None, .. } => Err(Failure::Usage(
+            "bus.url is not set: this command needs the bus; write kafka://HOST:PORT,…".into(),
+        )),
     }
 }
 
@@ -155,19 +157,22 @@ pub async fn open_store(config: &Config, keys: &Arc<Keys>) -> Result<Arc<dyn Sto
     }
 }
 
-/// What a role says that needs the store and is told of none.
-pub fn no_store() -> Failure {
+/// Whether the store is configured at all.
+///
+/// # Errors
+/// It is not.
+pub fn needs_store(config: &Config) -> Result<(), Failure> {
+    match &config.profile {
+        Profile::Production { postgres: None, .. } => Err(no_store()),
+        _ => Ok(()),
+    }
+}
+
+fn no_store() -> Failure {
     Failure::Usage(
         "store.url is not set: this command needs the store; write \
          postgres://USER:PASSWORD@HOST/DATABASE"
             .into(),
-    )
-}
-
-/// What a role says that needs the bus and is told of none.
-pub fn no_bus() -> Failure {
-    Failure::Usage(
-        "bus.url is not set: this command needs the bus; write kafka://HOST:PORT,…".into(),
     )
 }
 

@@ -5,11 +5,12 @@
 //! writer's connection, whose page cache stays warm: it is a third of the time of a large batch.
 
 use super::SqliteStore;
-use super::outbox::encode;
 use super::rows::get;
 use super::view::{Loaded, Source, deferred};
 use crate::model::{Account, Changes, Keys};
 use crate::sqlite::Tx;
+use crate::store::records::encode;
+use crate::store::rules::is_empty;
 use crate::store::{Batch, Planner, Position, Step, StoreError, Write};
 use rustc_hash::FxHashSet;
 
@@ -208,21 +209,6 @@ fn is_nothing(batch: &Batch, planned: &Planned) -> bool {
         && batch.defer.is_empty()
         && batch.settle.is_empty()
         && batch.tracked.is_empty()
-}
-
-/// Whether no row changes that a planner reads; session keys and wake-ups are none of those.
-fn is_empty(changes: &Changes) -> bool {
-    !changes_view(changes) && changes.session_keys.is_empty() && changes.resolved.is_empty()
-}
-
-/// Whether rows change that a planner reads.
-pub(super) fn changes_view(changes: &Changes) -> bool {
-    !(changes.accounts.is_empty()
-        && changes.claims.is_empty()
-        && changes.erased.is_empty()
-        && changes.tombstones.is_empty()
-        && changes.rulings.is_empty()
-        && changes.pairs.is_empty())
 }
 
 /// Accounts to write of which nobody has looked yet whether they are stored.

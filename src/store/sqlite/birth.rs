@@ -2,11 +2,9 @@
 
 use super::rows::{blob16, blob32, get, small};
 use crate::sqlite::{File, Val};
+use crate::store::birth::{compare, probe};
 use crate::store::{Birth, Identity, StoreError};
 use uuid::Uuid;
-
-/// The name whose id in the namespace is kept, to recognise the namespace itself.
-const PROBE: &[u8] = b"unilink store";
 
 /// Reads the identity, or writes it at birth.
 pub(super) async fn open(
@@ -14,7 +12,7 @@ pub(super) async fn open(
     birth: Birth,
     namespace: Uuid,
 ) -> Result<Identity, StoreError> {
-    let probe = Uuid::new_v5(&namespace, PROBE).into_bytes();
+    let probe = probe(namespace).into_bytes();
     let mut tx = file.begin().await?;
     let rows = tx
         .all(
@@ -55,26 +53,4 @@ pub(super) async fn open(
     };
     compare(&kept.birth, &birth, blob16(row, 5)? == probe)?;
     Ok(kept)
-}
-
-/// Names the first thing that differs. The namespace is a secret: it is not shown.
-fn compare(kept: &Birth, told: &Birth, same_namespace: bool) -> Result<(), StoreError> {
-    let differs = |what: &str, kept: &str, told: &str| {
-        Err(StoreError::Mismatch(format!(
-            "{what}: this store was made with {kept}, the configuration says {told}. Set it back, \
-             or begin with an empty store"
-        )))
-    };
-    if kept.partitions != told.partitions {
-        let (kept, told) = (kept.partitions.to_string(), told.partitions.to_string());
-        return differs("the number of partitions of the login topic", &kept, &told);
-    }
-    if kept.group != told.group {
-        let (kept, told) = (format!("{:?}", kept.group), format!("{:?}", told.group));
-        return differs("the consumer group", &kept, &told);
-    }
-    if kept.namespace_hash != told.namespace_hash || !same_namespace {
-        return differs("identity.namespace", "another one", "a different one");
-    }
-    Ok(())
 }

@@ -6,9 +6,10 @@
 
 use super::SqliteStore;
 use super::apply::Planned;
-use super::rows::{count, expect_rows, get, len, millis, parsed, parsed_or_null, small};
+use super::rows::{count, get, len, millis, parsed, parsed_or_null, small};
 use crate::model::{Account, AppId, EventId, Millis};
 use crate::sqlite::{Insert, Select, Tx, Val};
+use crate::store::rules::{expect_rows, in_turns};
 use crate::store::{Batch, Deferred, Settled, StoreError, WaitsFor};
 use rustc_hash::FxHashMap;
 use sqlx::sqlite::SqliteRow;
@@ -215,20 +216,6 @@ fn candidates(rows: &[SqliteRow]) -> Result<Vec<(i64, String)>, StoreError> {
         .collect()
 }
 
-/// The first of each app, then the second of each, and so on; within a round in the order given.
-fn in_turns(candidates: Vec<(i64, String)>) -> Vec<i64> {
-    let mut seen: FxHashMap<String, u32> = FxHashMap::default();
-    let mut ranked: Vec<(u32, i64)> = Vec::with_capacity(candidates.len());
-    for (id, app) in candidates {
-        let round = seen.entry(app).or_default();
-        ranked.push((*round, id));
-        *round += 1;
-    }
-    // Stable: what comes first within a round stays first.
-    ranked.sort_by_key(|(round, _)| *round);
-    ranked.into_iter().map(|(_, id)| id).collect()
-}
-
 async fn take(tx: &mut Tx<'_>, ids: &[i64]) -> Result<FxHashMap<i64, Deferred>, StoreError> {
     let keys = ids.iter().map(|id| (*id).into()).collect();
     let rows = tx.many(&TAKE, keys).await?;
@@ -257,23 +244,4 @@ fn deferred(row: &SqliteRow) -> Result<Deferred, StoreError> {
         record: get(row, 12)?,
         since: millis(row, 13)?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn apps_take_turns() {
-        let due = |ids: &[(i64, &str)]| {
-            in_turns(
-                ids.iter()
-                    .map(|(id, app)| (*id, (*app).to_owned()))
-                    .collect(),
-            )
-        };
-        let flood = [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c"), (6, "b")];
-        assert_eq!(due(&flood), [1, 4, 5, 2, 6, 3]);
-        assert_eq!(due(&[]), Vec::<i64>::new());
-    }
 }

@@ -2,11 +2,12 @@
 //! younger than the erasure belongs to the account's next life and stays.
 
 use super::SqliteStore;
-use super::rows::{expect_rows, int};
+use super::rows::int;
 use super::view::Loaded;
-use crate::model::{Account, Changes, Tombstone};
+use crate::model::{Changes, Tombstone};
 use crate::sqlite::{Insert, Tx, Val};
 use crate::store::StoreError;
+use crate::store::rules::{erased_at, expect_rows, tag};
 
 const PUT_TOMBSTONE: Insert = Insert {
     head: "INSERT INTO tombstones (mac, erased_at, revision, own_ids) VALUES",
@@ -165,16 +166,4 @@ impl SqliteStore {
         tx.insert(&PUT_GONE, values).await?;
         Ok(())
     }
-}
-
-/// Up to when what stands under the account is void; for ever, if no tombstone says otherwise.
-fn erased_at(changes: &Changes, account: &Account) -> i64 {
-    let stone = changes.tombstones.iter().find(|t| t.account == *account);
-    stone.map_or(i64::MAX, |t| t.erased_at.0)
-}
-
-/// What the ledger finds an account's rows by.
-pub(super) fn tag(mac: &[u8; 32]) -> i64 {
-    let [a, b, c, d, e, f, g, h, ..] = *mac;
-    i64::from_be_bytes([a, b, c, d, e, f, g, h])
 }

@@ -9,7 +9,8 @@ use super::rows::{
 use super::view::union_key;
 use crate::model::{Account, EventId, Millis, UnionKey, UserId};
 use crate::sqlite::{Select, Snapshot, Val};
-use crate::store::{FoundAccount, FoundUser, StoreError, Tracked, TrackedState};
+use crate::store::rules::state_of;
+use crate::store::{FoundAccount, FoundUser, StoreError, Tracked};
 use rustc_hash::FxHashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
@@ -138,12 +139,7 @@ impl SqliteStore {
         let parse: fn(&str) -> _ = Account::from_key;
         Ok(Some(Tracked {
             event: parsed(row, 0, EventId::parse)?,
-            state: match get(row, 1)? {
-                "linked" => TrackedState::Linked,
-                "deferred" => TrackedState::Deferred,
-                "dead" => TrackedState::Dead,
-                _ => return Err(corrupt(row, 1)),
-            },
+            state: state_of(get(row, 1)?).ok_or_else(|| corrupt(row, 1))?,
             account: parsed_or_null(row, 2, parse)?,
             reason: get(row, 3)?,
             at: millis(row, 4)?,

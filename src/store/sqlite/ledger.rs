@@ -1,10 +1,10 @@
 //! The ledger of spent codes, and what is held of accounts for the ladder.
 
 use super::SqliteStore;
-use super::erase::tag;
 use super::rows::{blob32, corrupt, get, millis, parsed_or_null};
 use crate::model::{Account, Millis, SealedKey};
 use crate::sqlite::{Insert, Select, Tx, Val};
+use crate::store::rules::tag;
 use crate::store::{CodeKey, Held, Spent, StoreError};
 use rustc_hash::FxHashMap;
 

@@ -20,9 +20,10 @@ mod totals;
 mod view;
 mod write;
 
+use super::marks::Marks;
 use super::{
-    Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow, Planner,
-    Position, Prune, Spent, Store, StoreError, Totals, Tracked,
+    Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac, OutboxRow,
+    Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
 };
 use crate::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
 use crate::sqlite::{Fault, File};
@@ -31,9 +32,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use uuid::Uuid;
-
-/// A keyed hash: what outlives an erasure is found by it. The same for the life of a store.
-pub type Mac = Arc<dyn Fn(&str) -> [u8; 32] + Send + Sync>;
 
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
@@ -51,7 +49,7 @@ pub struct SqliteStore {
     namespace: Uuid,
     mac: Mac,
     changed: Notify,
-    relayed: outbox::Marks,
+    relayed: Marks,
 }
 
 impl SqliteStore {
@@ -73,7 +71,7 @@ impl SqliteStore {
             namespace,
             mac,
             changed: Notify::new(),
-            relayed: outbox::Marks::default(),
+            relayed: Marks::default(),
         })
     }
 

@@ -2,18 +2,14 @@
 //! commit order.
 
 use super::SqliteStore;
-use super::rows::{blob16, corrupt, count, expect_rows, get, int, len};
-use crate::bus::Record;
+use super::rows::{blob16, corrupt, count, get, int, len};
 use crate::sqlite::{Insert, Select, Tx, Val};
+use crate::store::records::decode;
+use crate::store::rules::expect_rows;
 use crate::store::{OutboxRow, StoreError};
-use serde::de::{Deserializer, Visitor};
-use serde::{Deserialize, Serialize, Serializer};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
-/// How records are written; the first byte of each row.
-const FORMAT: u8 = 1;
 /// Relayed rows that pile up before they are deleted, in a transaction that is made anyway.
 const PRUNE_AFTER: u64 = 16;
 /// Rows of one reading, however small they are.
@@ -34,47 +30,6 @@ const ROWS: Insert = Insert {
     columns: 4,
     tail: "",
 };
-
-/// How far the partitions were relayed, as told by the relay since this process began. It decides
-/// only what may be deleted, so losing it costs nothing.
-#[derive(Default)]
-pub(super) struct Marks(Mutex<BTreeMap<u32, Mark>>);
-
-/// How far one partition was relayed.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Mark {
-    /// Rows up to this one are published.
-    pub seq: u64,
-    /// Rows below this one are deleted.
-    pub pruned: u64,
-    /// Input records below this one will not be handled again.
-    pub inline_below: i64,
-}
-
-impl Marks {
-    /// Notes what the relay tells. Marks only go forward.
-    pub(super) fn note(&self, partition: u32, seq: u64, inline_below: i64) {
-        let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mark = marks.entry(partition).or_default();
-        mark.seq = mark.seq.max(seq);
-        mark.inline_below = mark.inline_below.max(inline_below);
-    }
-
-    /// All marks.
-    pub(super) fn all(&self) -> BTreeMap<u32, Mark> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn pruned(&self, partition: u32, below: u64) {
-        let mut marks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(mark) = marks.get_mut(&partition) {
-            mark.pruned = mark.pruned.max(below);
-        }
-    }
-}
 
 impl SqliteStore {
     /// Appends rows, at most one per partition.
@@ -171,116 +126,5 @@ impl SqliteStore {
         let rows = self.file.all(sql, vec![partition.into()]).await?;
         let seq = rows.first().map(|row| count(row, 0)).transpose()?;
         Ok(seq.unwrap_or_default())
-    }
-}
-
-/// A record, borrowed: bytes go through serde as bytes, not one by one.
-#[derive(Serialize, Deserialize)]
-struct Packed<'a> {
-    topic: &'a str,
-    #[serde(borrow)]
-    key: Bytes<'a>,
-    value: Option<Bytes<'a>>,
-    headers: Vec<(&'a str, Bytes<'a>)>,
-    partition: Option<u32>,
-}
-
-struct Bytes<'a>(&'a [u8]);
-
-impl Serialize for Bytes<'_> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_bytes(self.0)
-    }
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for Bytes<'a> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Borrowed;
-        impl<'de> Visitor<'de> for Borrowed {
-            type Value = Bytes<'de>;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("bytes")
-            }
-            fn visit_borrowed_bytes<E>(self, bytes: &'de [u8]) -> Result<Self::Value, E> {
-                Ok(Bytes(bytes))
-            }
-        }
-        from.deserialize_bytes(Borrowed)
-    }
-}
-
-/// Records as a row holds them.
-pub(super) fn encode(records: &[Record]) -> Result<Vec<u8>, StoreError> {
-    let packed: Vec<Packed<'_>> = records
-        .iter()
-        .map(|r| Packed {
-            topic: &r.topic,
-            key: Bytes(&r.key),
-            value: r.value.as_deref().map(Bytes),
-            headers: (r.headers.iter())
-                .map(|(name, value)| (name.as_str(), Bytes(value)))
-                .collect(),
-            partition: r.partition,
-        })
-        .collect();
-    postcard::to_extend(&packed, vec![FORMAT])
-        .map_err(|_| StoreError::Corrupt("records that cannot be encoded".into()))
-}
-
-/// The records of a row, or nothing if they are not what [`encode`] makes.
-fn decode(bytes: &[u8]) -> Option<Vec<Record>> {
-    let (&FORMAT, packed) = bytes.split_first()? else {
-        return None;
-    };
-    let packed: Vec<Packed<'_>> = postcard::from_bytes(packed).ok()?;
-    let mut topic: Arc<str> = Arc::from("");
-    let records = packed.into_iter().map(|p| {
-        if *topic != *p.topic {
-            topic = Arc::from(p.topic);
-        }
-        Record {
-            topic: Arc::clone(&topic),
-            key: p.key.0.to_vec(),
-            value: p.value.map(|v| v.0.to_vec()),
-            headers: (p.headers.into_iter())
-                .map(|(name, value)| (name.to_owned(), value.0.to_vec()))
-                .collect(),
-            partition: p.partition,
-        }
-    });
-    Some(records.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn record(topic: &str, value: Option<&[u8]>) -> Record {
-        Record {
-            topic: Arc::from(topic),
-            key: b"k".to_vec(),
-            value: value.map(<[u8]>::to_vec),
-            headers: vec![("ce_type".into(), b"x".to_vec())],
-            partition: Some(3),
-        }
-    }
-
-    #[test]
-    fn records_round_trip() {
-        let records = vec![
-            record("a", Some(b"1")),
-            record("a", None),
-            record("b", Some(&[0, 255])),
-        ];
-        let bytes = encode(&records).expect("encodes");
-        assert_eq!(decode(&bytes), Some(records));
-    }
-
-    #[test]
-    fn what_encode_did_not_make_is_refused() {
-        let bytes = encode(&[record("a", Some(b"1"))]).expect("encodes");
-        assert_eq!(decode(&bytes[..bytes.len() - 1]), None, "cut short");
-        assert_eq!(decode(&[&[FORMAT + 1], &bytes[1..]].concat()), None);
-        assert_eq!(decode(&[]), None);
     }
 }

@@ -2,11 +2,12 @@
 //! erasure keeps them, found by macs; it takes the openid out of them.
 
 use super::SqliteStore;
-use super::rows::{blob32, corrupt, expect_rows, get, ruled, ruled_values};
+use super::rows::{blob32, corrupt, get, ruled, ruled_values};
 use super::view::{Source, union_key};
 use crate::model::{Account, Changes, ClaimKey, NeverPair, View};
 use crate::sqlite::{Insert, Select, Tx, Val};
 use crate::store::StoreError;
+use crate::store::rules::expect_rows;
 use rustc_hash::FxHashMap;
 use sqlx::sqlite::SqliteRow;
 

@@ -7,6 +7,7 @@ use crate::model::{
 };
 use crate::sqlite::Val;
 use crate::store::StoreError;
+use crate::store::rules::{verdict_code, verdict_of};
 use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Decode, Row, Type};
 use uuid::Uuid;
@@ -97,16 +98,6 @@ pub(super) fn parsed_or_null<T>(
     let text: Option<&str> = get(row, column)?;
     let value = text.map(parse).transpose();
     value.map_err(|_| corrupt(row, column))
-}
-
-/// Rows touched must be as many as were meant.
-pub(super) fn expect_rows(what: &str, meant: usize, touched: u64) -> Result<(), StoreError> {
-    if u64::try_from(meant).is_ok_and(|m| m == touched) {
-        return Ok(());
-    }
-    Err(StoreError::Corrupt(format!(
-        "{what}: {touched} rows were written where {meant} were meant"
-    )))
 }
 
 /// An account from the columns of `account_columns!`.
@@ -208,22 +199,8 @@ pub(super) fn claim_values(account: i64, tag: i64, row: &ClaimRow, out: &mut Vec
     ]);
 }
 
-/// 0 accepted, 1 none, 2 rejected.
-pub(super) fn verdict_code(verdict: Option<ClaimVerdict>) -> i64 {
-    match verdict {
-        Some(ClaimVerdict::Accept) => 0,
-        None => 1,
-        Some(ClaimVerdict::Reject) => 2,
-    }
-}
-
 fn verdict(row: &SqliteRow, column: usize) -> Result<Option<ClaimVerdict>, StoreError> {
-    match get::<i64>(row, column)? {
-        0 => Ok(Some(ClaimVerdict::Accept)),
-        1 => Ok(None),
-        2 => Ok(Some(ClaimVerdict::Reject)),
-        _ => Err(corrupt(row, column)),
-    }
+    verdict_of(get(row, column)?).ok_or_else(|| corrupt(row, column))
 }
 
 /// A register from four columns: verdict, at, author, note.

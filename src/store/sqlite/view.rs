@@ -3,22 +3,17 @@
 
 use super::SqliteStore;
 use super::registers::Macs;
-use super::rows::{
-    account, account_columns, blob32, claim, claim_columns, corrupt, get, small, verdict_code,
-};
+use super::rows::{account, account_columns, blob32, claim, claim_columns, corrupt, get, small};
 use crate::model::{
     Account, ClaimRow, Keys, PlatformId, Tombstone, UnionId, UnionKey, UnionRead, UserId, View,
 };
 use crate::sqlite::{Fault, Select, Snapshot, Tx, Val};
+use crate::store::rules::{UNIONID_LIMIT, verdict_code};
 use crate::store::{Batch, Settled, StoreError};
 use rustc_hash::{FxHashMap, FxHashSet};
 use sqlx::sqlite::SqliteRow;
 use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
-
-/// Claims read of one unionid, those rejected not counted. Three openids of one app already say
-/// that it is shared, so a real one has a handful; a placeholder may have millions.
-const UNIONID_LIMIT: usize = 256;
 
 /// Where a read takes place.
 pub(super) enum Source<'a> {

@@ -1,12 +1,13 @@
 //! Writing what a planner decided: accounts, claims, session keys, fates, positions.
 
 use super::SqliteStore;
-use super::apply::{Planned, changes_view};
-use super::rows::{account_values, claim_values, expect_rows};
+use super::apply::Planned;
+use super::rows::{account_values, claim_values};
 use super::view::Loaded;
 use crate::model::{Account, Changes};
 use crate::sqlite::{Insert, Tx, Val};
-use crate::store::{Batch, Position, StoreError, TrackedState};
+use crate::store::rules::{changes_view, expect_rows, state_word};
+use crate::store::{Batch, Position, StoreError};
 use rustc_hash::FxHashSet;
 
 const PUT_ACCOUNTS: Insert = Insert {
@@ -160,13 +161,4 @@ pub(super) async fn positions(tx: &mut Tx<'_>, positions: &[Position]) -> Result
     let values: Vec<Val> = values.collect();
     let touched = tx.insert(&PUT_POSITIONS, values).await?;
     expect_rows("positions", positions.len(), touched)
-}
-
-/// The word for a fate in the table.
-pub(super) fn state_word(state: TrackedState) -> &'static str {
-    match state {
-        TrackedState::Linked => "linked",
-        TrackedState::Deferred => "deferred",
-        TrackedState::Dead => "dead",
-    }
 }

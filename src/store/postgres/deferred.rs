@@ -1,0 +1,374 @@
+//! Deferred resolutions: added and settled with a batch, leased when due, woken by session keys.
+//!
+//! A lease is a later `next_at`: if the worker dies, the row is due again at its end. What a row
+//! waits for may come while it is leased; `woken` remembers that, so that the attempt that missed
+//! it is followed by another at once. Workers that look for due rows at the same moment pass over
+//! each other's.
+
+use super::PostgresStore;
+use super::apply::Planned;
+use super::rows::{count, get, int32, key_or_null, millis, nth, parsed, small};
+use super::session::{Fault, Session, query};
+use crate::model::{Account, AppId, EventId, Millis, View};
+use crate::store::rules::{expect_rows, in_turns};
+use crate::store::{Batch, Deferred, Settled, StoreError, WaitsFor};
+use rustc_hash::{FxHashMap, FxHashSet};
+use sqlx::postgres::PgRow;
+use std::collections::{BTreeMap, BTreeSet};
+use uuid::Uuid;
+
+macro_rules! finished {
+    ($lock:literal) => {
+        concat!(
+            "SELECT k.n, d.done_at IS NOT NULL, d.silent \
+             FROM unnest($1::integer[], $2::bigint[]) WITH ORDINALITY AS k(p, o, n) \
+             CROSS JOIN LATERAL (SELECT x.done_at, x.silent FROM deferred x \
+             WHERE x.partition = k.p AND x.\"offset\" = k.o LIMIT 1",
+            $lock,
+            ") d"
+        )
+    };
+}
+pub(super) const FINISHED: &str = finished!("");
+pub(super) const LOCK_FINISHED: &str = finished!(" FOR NO KEY UPDATE");
+pub(super) const ADD: &str = "INSERT INTO deferred (partition, \"offset\", silent, event, app, account, \
+     has_code, waits_key, next_at, expires_at, attempts, record, since) SELECT * FROM \
+     unnest($1::integer[], $2::bigint[], $3::boolean[], $4::text[], $5::text[], $6::text[], \
+     $7::boolean[], $8::boolean[], $9::bigint[], $10::bigint[], $11::integer[], $12::bytea[], \
+     $13::bigint[]) ON CONFLICT (partition, \"offset\") DO NOTHING";
+/// Finished rows become markers, without name and record. They are as old as their last lease.
+pub(super) const DONE: &str = "UPDATE deferred d SET \
+     done_at = least(greatest(since, next_at), expires_at), account = NULL, record = '', \
+     leased = false FROM unnest($1::integer[], $2::bigint[]) AS k(p, o) \
+     WHERE d.partition = k.p AND d.\"offset\" = k.o AND d.done_at IS NULL";
+pub(super) const AGAIN: &str = "UPDATE deferred d SET waits_key = k.waits_key, \
+     attempts = k.attempts, leased = false, woken = false, \
+     next_at = CASE WHEN d.woken THEN 0 ELSE k.next_at END \
+     FROM unnest($1::integer[], $2::bigint[], $3::boolean[], $4::bigint[], $5::integer[]) \
+     AS k(p, o, waits_key, next_at, attempts) \
+     WHERE d.partition = k.p AND d.\"offset\" = k.o AND d.done_at IS NULL";
+const ANY_WAITS: &str =
+    "SELECT EXISTS (SELECT 1 FROM deferred WHERE done_at IS NULL AND waits_key)";
+pub(super) const WAKE: &str = "UPDATE deferred SET woken = true, \
+     next_at = CASE WHEN leased THEN next_at ELSE 0 END WHERE id IN (SELECT d.id FROM deferred d \
+     WHERE d.done_at IS NULL AND d.waits_key AND d.account = ANY($1::text[]) ORDER BY d.id \
+     FOR NO KEY UPDATE)";
+/// Accounts that have what a row may wait for: a session key, or an active claim.
+pub(super) const READY: &str = "SELECT k.n FROM unnest($1::uuid[]) WITH ORDINALITY AS k(own, n) \
+     CROSS JOIN LATERAL (SELECT x.id FROM accounts x WHERE x.own = k.own LIMIT 1) a \
+     WHERE EXISTS (SELECT 1 FROM session_keys s WHERE s.account = a.id OFFSET 0) \
+     OR EXISTS (SELECT 1 FROM claims c WHERE c.account = a.id AND c.why IS NULL OFFSET 0)";
+/// Accounts that something waits for, or that have session keys to drop.
+pub(super) const AWAITED: &str = "SELECT k.n FROM unnest($1::bigint[], $2::text[]) WITH ORDINALITY \
+     AS k(id, key, n) WHERE EXISTS (SELECT 1 FROM session_keys s WHERE s.account = k.id OFFSET 0) \
+     OR EXISTS (SELECT 1 FROM deferred d WHERE d.done_at IS NULL AND d.waits_key \
+     AND d.account = k.key OFFSET 0)";
+macro_rules! due {
+    ($kind:literal, $order:literal, $all:literal) => {
+        concat!(
+            "WITH RECURSIVE apps(app) AS (\
+             (SELECT d.app FROM deferred d WHERE d.done_at IS NULL AND ",
+            $kind,
+            " ORDER BY d.app LIMIT 1) UNION ALL SELECT (SELECT d.app FROM deferred d \
+             WHERE d.done_at IS NULL AND ",
+            $kind,
+            " AND d.app > apps.app ORDER BY d.app LIMIT 1) FROM apps WHERE app IS NOT NULL) \
+             SELECT d.id, d.app FROM apps CROSS JOIN LATERAL (SELECT * FROM deferred d \
+             WHERE d.done_at IS NULL AND ",
+            $kind,
+            " AND d.app = apps.app AND d.next_at <= $1 ORDER BY ",
+            $order,
+            " LIMIT $2 FOR UPDATE SKIP LOCKED) d ORDER BY ",
+            $all
+        )
+    };
+}
+/// Due rows of each app, up to a limit each: codes newest first …
+pub(super) const DUE_CODES: &str = due!(
+    "d.has_code",
+    "d.since DESC",
+    "d.since DESC, d.\"offset\" DESC"
+);
+/// … the others by the time at which they were due.
+pub(super) const DUE_OTHERS: &str = due!("NOT d.has_code", "d.next_at", "d.next_at, d.since, d.id");
+pub(super) const TAKE: &str = "SELECT d.id, d.partition, d.\"offset\", d.silent, d.event, d.app, \
+     d.account, d.has_code, d.waits_key, d.next_at, d.expires_at, d.attempts, d.record, d.since \
+     FROM unnest($1::bigint[]) AS k(id) \
+     CROSS JOIN LATERAL (SELECT * FROM deferred x WHERE x.id = k.id LIMIT 1) d";
+const LEASE: &str = "UPDATE deferred SET next_at = $2, leased = true, woken = false \
+     WHERE id = ANY($1::bigint[])";
+pub(super) const NEXT: &str =
+    "SELECT next_at FROM deferred WHERE done_at IS NULL ORDER BY next_at LIMIT 1";
+
+impl PostgresStore {
+    /// Tells the view which of the batch's deferred resolutions have a row, and for which of them
+    /// nothing may be published any more: finished ones (a row that is gone was finished and
+    /// pruned), and those to defer that are known. May lock them, in order.
+    pub(super) async fn read_deferred(
+        &self,
+        session: &mut Session,
+        batch: &Batch,
+        view: &mut View,
+        lock: bool,
+    ) -> Result<(), Fault> {
+        let done = batch.settle.iter().filter_map(|s| match s {
+            Settled::Done { partition, offset } => Some((*partition, *offset)),
+            Settled::Again { .. } => None,
+        });
+        let done: BTreeSet<(u32, i64)> = done.collect();
+        let defer: BTreeSet<(u32, i64)> = batch
+            .defer
+            .iter()
+            .map(|d| (d.partition, d.offset))
+            .collect();
+        if done.is_empty() && defer.is_empty() {
+            return Ok(());
+        }
+        let keys: Vec<(u32, i64)> = done.union(&defer).copied().collect();
+        let read = query(if lock { LOCK_FINISHED } else { FINISHED })
+            .bind(keys.iter().map(|(p, _)| int32(*p)).collect::<Vec<_>>())
+            .bind(keys.iter().map(|(_, o)| *o).collect::<Vec<_>>());
+        for row in session.all(read).await? {
+            let id = *nth(&row, 0, &keys)?;
+            view.deferred.insert(id, get(&row, 2)?);
+            if get(&row, 1)? {
+                view.finished.insert(id);
+            }
+        }
+        let pruned = done
+            .into_iter()
+            .filter(|id| !view.deferred.contains_key(id));
+        view.finished.extend(pruned);
+        let known = defer
+            .into_iter()
+            .filter(|id| view.deferred.contains_key(id));
+        view.finished.extend(known);
+        Ok(())
+    }
+
+    /// Adds and settles a batch's deferred work; says whether a planner could see any of it.
+    pub(super) async fn write_deferred(
+        &self,
+        session: &mut Session,
+        batch: &Batch,
+        planned: &Planned,
+    ) -> Result<bool, Fault> {
+        let added = self.add(session, batch, planned).await?;
+        let finished = &planned.loaded.view.finished;
+        let (mut done, mut again) = (BTreeSet::new(), BTreeMap::new());
+        for settled in &batch.settle {
+            match *settled {
+                Settled::Done { partition, offset } if finished.contains(&(partition, offset)) => {}
+                Settled::Done { partition, offset } => {
+                    done.insert((partition, offset));
+                }
+                Settled::Again {
+                    partition,
+                    offset,
+                    waits_for,
+                    next_at,
+                    attempts,
+                } => {
+                    let waits_key = waits_for == WaitsFor::SessionKey;
+                    let how = (waits_key, next_at.0, int32(attempts));
+                    again.insert((partition, offset), how);
+                }
+            }
+        }
+        if !again.is_empty() {
+            let again = query(AGAIN)
+                .bind(again.keys().map(|(p, _)| int32(*p)).collect::<Vec<_>>())
+                .bind(again.keys().map(|(_, o)| *o).collect::<Vec<_>>())
+                .bind(again.values().map(|(w, ..)| *w).collect::<Vec<_>>())
+                .bind(again.values().map(|(_, at, _)| *at).collect::<Vec<_>>())
+                .bind(again.values().map(|(.., n)| *n).collect::<Vec<_>>());
+            session.exec(again).await?;
+        }
+        if !done.is_empty() {
+            let end = query(DONE)
+                .bind(done.iter().map(|(p, _)| int32(*p)).collect::<Vec<_>>())
+                .bind(done.iter().map(|(_, o)| *o).collect::<Vec<_>>());
+            let touched = session.exec(end).await?;
+            expect_rows("finished resolutions", done.len(), touched)?;
+        }
+        Ok(added > 0 || !done.is_empty())
+    }
+
+    async fn add(
+        &self,
+        session: &mut Session,
+        batch: &Batch,
+        planned: &Planned,
+    ) -> Result<usize, Fault> {
+        if batch.defer.is_empty() {
+            return Ok(0);
+        }
+        let ready = self.ready(session, batch).await?;
+        let known = &planned.loaded.view.deferred;
+        // In order, and the first of those that come twice, as one insert after the other would.
+        let mut new: BTreeMap<(u32, i64), &Deferred> = BTreeMap::new();
+        for d in &batch.defer {
+            let id = (d.partition, d.offset);
+            if !known.contains_key(&id) {
+                new.entry(id).or_insert(d);
+            }
+        }
+        let new: Vec<&Deferred> = new.into_values().collect();
+        if new.is_empty() {
+            return Ok(0);
+        }
+        let named = |d: &&Deferred| {
+            let named = d.account.as_ref().filter(|a| !planned.gone.contains(*a));
+            named.map(Account::key)
+        };
+        let waits_key = |d: &&Deferred| d.waits_for == WaitsFor::SessionKey;
+        // What a row waits for may have come since it was looked for: then it is due at once.
+        let next_at = |d: &&Deferred| {
+            let at_once = waits_key(d) && d.account.as_ref().is_some_and(|a| ready.contains(a));
+            if at_once { 0 } else { d.next_at.0 }
+        };
+        let add = query(ADD)
+            .bind(new.iter().map(|d| int32(d.partition)).collect::<Vec<_>>())
+            .bind(new.iter().map(|d| d.offset).collect::<Vec<_>>())
+            .bind(new.iter().map(|d| d.silent).collect::<Vec<_>>())
+            .bind(new.iter().map(|d| d.event.as_str()).collect::<Vec<_>>())
+            .bind(new.iter().map(|d| d.app.as_str()).collect::<Vec<_>>())
+            .bind(new.iter().map(named).collect::<Vec<_>>())
+            .bind(new.iter().map(|d| d.has_code).collect::<Vec<_>>())
+            .bind(new.iter().map(waits_key).collect::<Vec<_>>())
+            .bind(new.iter().map(next_at).collect::<Vec<_>>())
+            .bind(new.iter().map(|d| d.expires_at.0).collect::<Vec<_>>())
+            .bind(new.iter().map(|d| int32(d.attempts)).collect::<Vec<_>>())
+            .bind(new.iter().map(|d| d.record.as_slice()).collect::<Vec<_>>())
+            .bind(new.iter().map(|d| d.since.0).collect::<Vec<_>>());
+        if session.exec(add).await? != new.len() as u64 {
+            // Somebody deferred the same meanwhile, and the planner has to know that.
+            return Err(Fault::Again("a resolution was deferred twice"));
+        }
+        Ok(new.len())
+    }
+
+    /// Accounts that have what their rows are to wait for.
+    async fn ready<'b>(
+        &self,
+        session: &mut Session,
+        batch: &'b Batch,
+    ) -> Result<FxHashSet<&'b Account>, Fault> {
+        let waiting = batch.defer.iter();
+        let waiting = waiting.filter(|d| d.waits_for == WaitsFor::SessionKey);
+        let waiting: Vec<&Account> = waiting.filter_map(|d| d.account.as_ref()).collect();
+        let mut ready = FxHashSet::default();
+        if !waiting.is_empty() {
+            let owns: Vec<Uuid> = waiting.iter().map(|a| self.own(a)).collect();
+            for row in session.all(query(READY).bind(owns)).await? {
+                ready.insert(*nth(&row, 0, &waiting)?);
+            }
+        }
+        Ok(ready)
+    }
+
+    /// Of the accounts that are resolved, keeps those for which there is anything to do: a login
+    /// that brings a key for a resolved account should stay a read.
+    pub(super) async fn keep_awaited(
+        &self,
+        session: &mut Session,
+        planned: &mut Planned,
+    ) -> Result<(), Fault> {
+        let resolved = std::mem::take(&mut planned.changes.resolved);
+        let ids = resolved.iter().map(|a| planned.loaded.ids.get(a).copied());
+        let ids: Vec<Option<i64>> = ids.collect();
+        let keys: Vec<String> = resolved.iter().map(Account::key).collect();
+        for row in session.all(query(AWAITED).bind(ids).bind(keys)).await? {
+            let account = nth(&row, 0, &resolved)?.clone();
+            planned.changes.resolved.push(account);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn lease_due(
+        &self,
+        now: Millis,
+        lease_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Deferred>, Fault> {
+        // Polled all the time: mostly there is nothing to take.
+        if limit == 0 || self.read_next_due().await?.is_none_or(|next| next > now) {
+            return Ok(Vec::new());
+        }
+        let mut session = self.session().await?;
+        session.run("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        let codes = session.all(query(DUE_CODES).bind(now.0).bind(most));
+        let mut ids = in_turns(candidates(&codes.await?)?);
+        if ids.len() < limit {
+            let others = session.all(query(DUE_OTHERS).bind(now.0).bind(most));
+            ids.extend(in_turns(candidates(&others.await?)?));
+        }
+        ids.truncate(limit);
+        let mut taken = FxHashMap::default();
+        for row in session.all(query(TAKE).bind(&ids)).await? {
+            taken.insert(get::<i64>(&row, 0)?, deferred(&row)?);
+        }
+        let lease = query(LEASE).bind(&ids).bind(now.plus(lease_ms).0);
+        let touched = session.exec(lease).await?;
+        expect_rows("leases", ids.len(), touched)?;
+        session.commit().await?;
+        session.give_back();
+        Ok(ids.iter().filter_map(|id| taken.remove(id)).collect())
+    }
+
+    pub(super) async fn read_next_due(&self) -> Result<Option<Millis>, Fault> {
+        let rows = self.read(query(NEXT)).await?;
+        Ok(rows.first().map(|row| millis(row, 0)).transpose()?)
+    }
+
+    pub(super) async fn count_deferred(&self) -> Result<BTreeMap<AppId, u64>, Fault> {
+        let sql = "SELECT app, count(*) FROM deferred WHERE done_at IS NULL GROUP BY app";
+        let rows = self.read(query(sql)).await?;
+        let counts = rows
+            .iter()
+            .map(|row| Ok((parsed(row, 0, AppId::parse)?, count(row, 1)?)));
+        Ok(counts.collect::<Result<_, StoreError>>()?)
+    }
+}
+
+/// Makes due what waits for a session key of these accounts.
+pub(super) async fn wake(session: &mut Session, accounts: Vec<String>) -> Result<(), Fault> {
+    if accounts.is_empty() {
+        return Ok(());
+    }
+    let rows = session.all(query(ANY_WAITS)).await?;
+    let any = rows.first().map(|row| get::<bool>(row, 0)).transpose()?;
+    if any == Some(true) {
+        session.exec(query(WAKE).bind(accounts)).await?;
+    }
+    Ok(())
+}
+
+/// Ids with their app, in order.
+fn candidates(rows: &[PgRow]) -> Result<Vec<(i64, String)>, StoreError> {
+    rows.iter()
+        .map(|row| Ok((get(row, 0)?, get(row, 1)?)))
+        .collect()
+}
+
+fn deferred(row: &PgRow) -> Result<Deferred, StoreError> {
+    Ok(Deferred {
+        partition: small(row, 1)?,
+        offset: get(row, 2)?,
+        silent: get(row, 3)?,
+        event: parsed(row, 4, EventId::parse)?,
+        app: parsed(row, 5, AppId::parse)?,
+        account: key_or_null(row, 6)?,
+        has_code: get(row, 7)?,
+        waits_for: match get(row, 8)? {
+            true => WaitsFor::SessionKey,
+            false => WaitsFor::Time,
+        },
+        next_at: millis(row, 9)?,
+        expires_at: millis(row, 10)?,
+        attempts: small(row, 11)?,
+        record: get(row, 12)?,
+        since: millis(row, 13)?,
+    })
+}

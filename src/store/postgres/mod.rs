@@ -1,0 +1,284 @@
+//! The store on PostgreSQL 13 or later, for any number of workers.
+//!
+//! Promises what [`Store`] promises. A batch is planned without locks; what changes nothing ends
+//! there. Else the keys that the plan rests on are locked in order, read again, and the plan is
+//! written if it still holds (`apply`, `lock`). Openids of erased accounts stand nowhere in plain.
+//! Only this directory knows the tables of `migrations/postgres`.
+
+mod apply;
+mod birth;
+mod deferred;
+mod erase;
+mod find;
+mod ledger;
+mod lock;
+mod outbox;
+mod plans;
+mod prune;
+mod registers;
+mod rows;
+mod schema;
+mod session;
+mod totals;
+mod view;
+mod write;
+
+pub use schema::migrate;
+
+use super::marks::Marks;
+use super::{
+    Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac, OutboxRow,
+    Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
+};
+use crate::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
+use async_trait::async_trait;
+use session::{Fault, Session, Statement};
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// How long a call waits for a connection: a database that is away is told soon.
+const ACQUIRE: Duration = Duration::from_secs(5);
+/// A connection that lay idle for longer is tried before it is used: it may have died meanwhile.
+const TRY_AFTER: Duration = Duration::from_secs(1);
+/// Prepared statements of one connection: all that this directory has.
+const STATEMENTS: usize = 200;
+/// What every connection is set to.
+///
+/// A plan that was made while a table was empty goes on scanning it as it grows, and a plan for the
+/// values at hand scans it where they are many: plans are made once, and neither scans nor joins
+/// whole tables. JIT compilation costs more than these statements. `lock_timeout` and the next keep
+/// a worker that was stopped in the middle of a transaction from stopping the others.
+const SETTINGS: [(&str, &str); 8] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("enable_material", "off"),
+    ("jit", "off"),
+    ("lock_timeout", "20s"),
+    ("idle_in_transaction_session_timeout", "10s"),
+];
+
+/// Where the database is. The URL may hold a password: it is never shown.
+#[derive(Clone)]
+pub struct PostgresOptions {
+    url: zeroize::Zeroizing<String>,
+    connections: u32,
+}
+
+impl PostgresOptions {
+    /// Up to `connections` connections to the database of `url` (`postgres://…`).
+    #[must_use]
+    pub fn new(url: String, connections: u32) -> Self {
+        Self {
+            url: url.into(),
+            connections,
+        }
+    }
+
+    fn connect(&self) -> Result<PgConnectOptions, Fault> {
+        let options: PgConnectOptions = self.url.parse()?;
+        Ok(options
+            .application_name("unilink")
+            .options(SETTINGS)
+            .statement_cache_capacity(STATEMENTS)
+            .disable_statement_logging())
+    }
+}
+
+impl fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let connections = &self.connections;
+        write!(
+            f,
+            "PostgresOptions {{ url: …, connections: {connections} }}"
+        )
+    }
+}
+
+/// The store in a PostgreSQL database.
+pub struct PostgresStore {
+    pool: PgPool,
+    identity: Identity,
+    namespace: Uuid,
+    mac: Mac,
+    changed: Notify,
+    relayed: Marks,
+}
+
+impl PostgresStore {
+    /// Connects to the store, or gives it its birth if its tables are empty. `namespace` is the one
+    /// that `birth` holds the hash of: accounts are found by it, and it stays in memory only.
+    ///
+    /// # Errors
+    /// [`StoreError::Mismatch`] names what differs from the store's birth or from this program's
+    /// schema, and the remedy: [`migrate`] is never run from here.
+    pub async fn connect(
+        options: PostgresOptions,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(options.connections.max(1))
+            .acquire_timeout(ACQUIRE)
+            .test_before_acquire(false)
+            .before_acquire(|conn, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > TRY_AFTER {
+                        sqlx::Connection::ping(conn).await?;
+                    }
+                    Ok(true)
+                })
+            });
+        let pool = pool.connect_lazy_with(options.connect()?);
+        let mut session = Session::new(&pool).await?;
+        schema::check(&mut session).await?;
+        let identity = birth::open(&mut session, &birth, namespace).await?;
+        session.give_back();
+        Ok(Self {
+            pool,
+            identity,
+            namespace,
+            mac,
+            changed: Notify::new(),
+            relayed: Marks::default(),
+        })
+    }
+
+    /// What an account is found by: its own id in generation 0.
+    fn own(&self, account: &Account) -> Uuid {
+        account.own_id(self.namespace, Millis(0)).0
+    }
+
+    /// What a unionid is found by.
+    fn tag(&self, union: &UnionKey) -> Uuid {
+        let name = format!("{}\0{}", union.platform.as_str(), union.unionid.as_str());
+        Uuid::new_v5(&self.namespace, name.as_bytes())
+    }
+
+    async fn session(&self) -> Result<Session, Fault> {
+        Session::new(&self.pool).await
+    }
+
+    /// One statement on its own.
+    async fn read(&self, what: Statement<'_>) -> Result<Vec<PgRow>, Fault> {
+        let mut session = self.session().await?;
+        let rows = session.all(what).await?;
+        session.give_back();
+        Ok(rows)
+    }
+
+    /// Wakes whoever waits in [`Store::changed`], and the next one who comes to wait.
+    fn wake(&self) {
+        self.changed.notify_waiters();
+        self.changed.notify_one();
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    async fn view(&self, keys: &Keys) -> Result<View, StoreError> {
+        Ok(self.read_view(keys).await?)
+    }
+
+    async fn apply(&self, batch: &Batch, planner: &mut dyn Planner) -> Result<(), StoreError> {
+        Ok(self.apply_batch(batch, planner).await?)
+    }
+
+    async fn positions(&self) -> Result<Vec<Position>, StoreError> {
+        Ok(self.read_positions().await?)
+    }
+
+    async fn outbox(
+        &self,
+        partition: u32,
+        after: u64,
+        bytes: usize,
+    ) -> Result<Vec<OutboxRow>, StoreError> {
+        Ok(self.read_outbox(partition, after, bytes).await?)
+    }
+
+    async fn outbox_row(&self, partition: u32, seq: u64) -> Result<Option<Uuid>, StoreError> {
+        Ok(self.read_outbox_row(partition, seq).await?)
+    }
+
+    async fn outbox_head(&self, partition: u32) -> Result<u64, StoreError> {
+        Ok(self.read_outbox_head(partition).await?)
+    }
+
+    async fn relayed(&self, partition: u32, seq: u64, inline_below: i64) -> Result<(), StoreError> {
+        Ok(self.note_relayed(partition, seq, inline_below).await?)
+    }
+
+    /// A single waiter misses nothing of this process: what changes between two waits ends the
+    /// second at once. What another process writes wakes nobody: callers poll as well.
+    async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    async fn spent(&self, codes: &[CodeKey]) -> Result<Vec<Option<Spent>>, StoreError> {
+        Ok(self.read_spent(codes).await?)
+    }
+
+    async fn spend(&self, answers: &[Spent]) -> Result<(), StoreError> {
+        Ok(self.write_spent(answers).await?)
+    }
+
+    async fn held(&self, accounts: &[Account]) -> Result<Vec<Held>, StoreError> {
+        Ok(self.read_held(accounts).await?)
+    }
+
+    async fn due(
+        &self,
+        now: Millis,
+        lease_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Deferred>, StoreError> {
+        Ok(self.lease_due(now, lease_ms, limit).await?)
+    }
+
+    async fn next_due(&self) -> Result<Option<Millis>, StoreError> {
+        Ok(self.read_next_due().await?)
+    }
+
+    async fn deferred_by_app(&self) -> Result<BTreeMap<AppId, u64>, StoreError> {
+        Ok(self.count_deferred().await?)
+    }
+
+    async fn find_accounts(
+        &self,
+        accounts: &[Account],
+    ) -> Result<Vec<Option<FoundAccount>>, StoreError> {
+        Ok(self.read_accounts(accounts).await?)
+    }
+
+    async fn find_user(&self, user: UserId) -> Result<FoundUser, StoreError> {
+        Ok(self.read_user(user).await?)
+    }
+
+    async fn find_unionid(&self, union: &UnionKey) -> Result<Option<UserId>, StoreError> {
+        Ok(self.read_unionid(union).await?)
+    }
+
+    async fn find_event(&self, event: &EventId) -> Result<Option<Tracked>, StoreError> {
+        Ok(self.read_event(event).await?)
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        Ok(self.count_all().await?)
+    }
+
+    async fn prune(&self, what: Prune) -> Result<(), StoreError> {
+        Ok(self.prune_all(what).await?)
+    }
+}

@@ -1,0 +1,117 @@
+//! What every adapter holds to, free of SQL: codes and words in tables, and small decisions.
+
+use super::{StoreError, TrackedState};
+use crate::model::{Account, Changes, ClaimVerdict};
+use rustc_hash::FxHashMap;
+
+/// Claims read of one unionid, those rejected not counted. Three openids of one app already say
+/// that it is shared, so a real one has a handful; a placeholder may have millions.
+pub(super) const UNIONID_LIMIT: usize = 256;
+
+/// Whether no row changes that a planner reads; session keys and wake-ups are none of those.
+pub(super) fn is_empty(changes: &Changes) -> bool {
+    !changes_view(changes) && changes.session_keys.is_empty() && changes.resolved.is_empty()
+}
+
+/// Whether rows change that a planner reads.
+pub(super) fn changes_view(changes: &Changes) -> bool {
+    !(changes.accounts.is_empty()
+        && changes.claims.is_empty()
+        && changes.erased.is_empty()
+        && changes.tombstones.is_empty()
+        && changes.rulings.is_empty()
+        && changes.pairs.is_empty())
+}
+
+/// Up to when what stands under the account is void; for ever, if no tombstone says otherwise.
+pub(super) fn erased_at(changes: &Changes, account: &Account) -> i64 {
+    let stone = changes.tombstones.iter().find(|t| t.account == *account);
+    stone.map_or(i64::MAX, |t| t.erased_at.0)
+}
+
+/// What the ledger finds an account's rows by.
+pub(super) fn tag(mac: &[u8; 32]) -> i64 {
+    let [a, b, c, d, e, f, g, h, ..] = *mac;
+    i64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+/// Rows touched must be as many as were meant.
+pub(super) fn expect_rows(what: &str, meant: usize, touched: u64) -> Result<(), StoreError> {
+    if u64::try_from(meant).is_ok_and(|m| m == touched) {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt(format!(
+        "{what}: {touched} rows were written where {meant} were meant"
+    )))
+}
+
+/// 0 accepted, 1 none, 2 rejected.
+pub(super) fn verdict_code(verdict: Option<ClaimVerdict>) -> i64 {
+    match verdict {
+        Some(ClaimVerdict::Accept) => 0,
+        None => 1,
+        Some(ClaimVerdict::Reject) => 2,
+    }
+}
+
+/// The verdict behind a code, or nothing if there is none.
+pub(super) fn verdict_of(code: i64) -> Option<Option<ClaimVerdict>> {
+    match code {
+        0 => Some(Some(ClaimVerdict::Accept)),
+        1 => Some(None),
+        2 => Some(Some(ClaimVerdict::Reject)),
+        _ => None,
+    }
+}
+
+/// The word for a fate in a table.
+pub(super) fn state_word(state: TrackedState) -> &'static str {
+    match state {
+        TrackedState::Linked => "linked",
+        TrackedState::Deferred => "deferred",
+        TrackedState::Dead => "dead",
+    }
+}
+
+/// The fate behind a word.
+pub(super) fn state_of(word: &str) -> Option<TrackedState> {
+    match word {
+        "linked" => Some(TrackedState::Linked),
+        "deferred" => Some(TrackedState::Deferred),
+        "dead" => Some(TrackedState::Dead),
+        _ => None,
+    }
+}
+
+/// The first of each app, then the second of each, and so on; within a round in the order given.
+pub(super) fn in_turns(candidates: Vec<(i64, String)>) -> Vec<i64> {
+    let mut seen: FxHashMap<String, u32> = FxHashMap::default();
+    let mut ranked: Vec<(u32, i64)> = Vec::with_capacity(candidates.len());
+    for (id, app) in candidates {
+        let round = seen.entry(app).or_default();
+        ranked.push((*round, id));
+        *round += 1;
+    }
+    // Stable: what comes first within a round stays first.
+    ranked.sort_by_key(|(round, _)| *round);
+    ranked.into_iter().map(|(_, id)| id).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn apps_take_turns() {
+        let due = |ids: &[(i64, &str)]| {
+            in_turns(
+                ids.iter()
+                    .map(|(id, app)| (*id, (*app).to_owned()))
+                    .collect(),
+            )
+        };
+        let flood = [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c"), (6, "b")];
+        assert_eq!(due(&flood), [1, 4, 5, 2, 6, 3]);
+        assert_eq!(due(&[]), Vec::<i64>::new());
+    }
+}
