@@ -274,7 +274,11 @@ impl PostgresStore {
         session: &mut Session,
         planned: &mut Planned,
     ) -> Result<(), Fault> {
+        let asked = &planned.loaded.view.asked.accounts;
         let resolved = std::mem::take(&mut planned.changes.resolved);
+        let (resolved, unread): (Vec<_>, Vec<_>) =
+            resolved.into_iter().partition(|a| asked.contains(a));
+        planned.changes.resolved = unread;
         let ids = resolved.iter().map(|a| planned.loaded.ids.get(a).copied());
         let ids: Vec<Option<i64>> = ids.collect();
         let keys: Vec<String> = resolved.iter().map(Account::key).collect();

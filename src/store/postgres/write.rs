@@ -271,9 +271,8 @@ impl Writing<'_> {
         }
         // An account that is new in this batch has no older keys; most batches have only such.
         let resolved = changes.resolved.iter();
-        let stored: Vec<i64> = resolved
-            .filter_map(|a| self.planned.loaded.ids.get(a).copied())
-            .collect();
+        let stored = resolved.filter(|a| !self.locked.made.contains_key(*a));
+        let stored: Vec<i64> = stored.filter_map(|a| self.id(a).ok()).collect();
         if !stored.is_empty() {
             session.exec(query(DROP_SESSION_KEYS).bind(stored)).await?;
         }
