@@ -6,6 +6,9 @@
 
 #[path = "contract/store.rs"]
 mod contract;
+mod services;
+#[path = "contract/store_postgres.rs"]
+mod store_postgres;
 
 use async_trait::async_trait;
 use contract::Home;
@@ -36,8 +39,11 @@ impl Home for SqliteHome {
     }
 }
 
-fn sqlite_home() -> SqliteHome {
-    SqliteHome(tempfile::tempdir().expect("temporary directory"))
+async fn sqlite_home() -> Option<SqliteHome> {
+    Some(SqliteHome(
+        tempfile::tempdir().expect("temporary directory"),
+    ))
 }
 
-contract!(sqlite, crate::sqlite_home());
+contract!(sqlite, crate::sqlite_home().await);
+contract!(postgres, crate::store_postgres::home().await);

@@ -51,8 +51,8 @@ pub(super) struct Planned {
 }
 
 /// A batch on its way.
-pub(super) struct Work<'a> {
-    pub batch: &'a Batch,
+struct Work<'a> {
+    batch: &'a Batch,
     planner: &'a mut dyn Planner,
     /// What the planner asked for beyond the batch's keys, in whichever planning.
     asked: Keys,
@@ -128,7 +128,9 @@ impl PostgresStore {
         for _ in 0..GROWTHS {
             self.want(&mut wanted, work, &planned);
             let mut locked = self.lock(session, &wanted, &planned).await?;
-            let fresh = self.read_again(session, work, &wanted, &locked).await?;
+            let fresh = self
+                .read_again(session, work.batch, &wanted, &locked)
+                .await?;
             if locked.agrees(&planned, &fresh, &wanted) {
                 planned.loaded.complete(fresh);
                 return Ok((planned, locked));

@@ -14,6 +14,7 @@ use super::session::{Fault, Session, query};
 use super::view::{Loaded, erasures};
 use super::write::AccountColumns;
 use crate::model::{Account, AccountRow, ClaimRow, Keys, UnionKey, View};
+use crate::store::Batch;
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -77,7 +78,7 @@ impl PostgresStore {
     pub(super) async fn read_again(
         &self,
         session: &mut Session,
-        work: &super::apply::Work<'_>,
+        batch: &Batch,
         wanted: &Wanted,
         locked: &Locked,
     ) -> Result<Loaded, Fault> {
@@ -85,7 +86,7 @@ impl PostgresStore {
             erasures: erasures(session).await?,
             ..Loaded::default()
         };
-        self.read_deferred(session, work.batch, &mut fresh.view, true)
+        self.read_deferred(session, batch, &mut fresh.view, true)
             .await?;
         let keys = locked.found(wanted);
         self.extend(session, &mut fresh, &keys).await?;

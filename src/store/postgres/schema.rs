@@ -18,8 +18,8 @@ fn migrations() -> Migrator {
 /// # Errors
 /// The database cannot be reached, a migration fails, or the schema is newer than this program.
 pub async fn migrate(options: &PostgresOptions) -> Result<Vec<String>, StoreError> {
-    let connect = options.connect()?.connect();
-    let mut conn = connect.await.map_err(Fault::from)?;
+    let options = options.connect()?;
+    let mut conn = options.connect().await.map_err(Fault::from)?;
     conn.lock().await.map_err(failed)?;
     let applied = run(&mut conn).await;
     // The lock is the connection's: it goes with it, whatever happened.

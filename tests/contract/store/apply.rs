@@ -2,10 +2,11 @@
 
 use super::Home;
 use super::fixtures::*;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use unilink::model::{AccountRow, Changes, Keys, View};
-use unilink::store::{Batch, Position, Step, Store, StoreError, Write};
+use unilink::model::{Account, AccountRow, Changes, Keys, UnionKey, View};
+use unilink::store::{Batch, Planner, Position, Step, Store, StoreError, Write};
 
 async fn count(store: &dyn Store) -> u64 {
     store.totals().await.expect("counts").accounts
@@ -210,6 +211,120 @@ pub async fn eight_sessions_on_one_person_lose_nothing(home: &dyn Home) {
     let told: Vec<_> = rows.iter().map(|r| r.records[0].clone()).collect();
     let want: Vec<_> = (1..=8 * EACH).map(|n| record(&n.to_string())).collect();
     assert_eq!(told, want, "published in the order of the commits");
+}
+
+/// A planner of a few lines that merges: whoever claims the unionid becomes one user, which is the
+/// smallest account of all that it finds, walking as far as claims go.
+struct Merge {
+    who: Account,
+    claims: Vec<UnionKey>,
+}
+
+impl Planner for Merge {
+    fn step(&mut self, view: &View) -> Step {
+        let mut keys = Keys::default();
+        let mut members: BTreeSet<Account> = [self.who.clone()].into();
+        let mut unionids: BTreeSet<UnionKey> = self.claims.iter().cloned().collect();
+        loop {
+            let before = (members.len(), unionids.len());
+            for a in &members {
+                let of = view.claims.get(a).into_iter().flatten();
+                unionids.extend(of.map(|c| c.key.union.clone()));
+            }
+            for u in &unionids {
+                let of = view.unionids.get(u).into_iter().flat_map(|r| &r.claims);
+                members.extend(of.map(|c| c.key.account.clone()));
+            }
+            if (members.len(), unionids.len()) == before {
+                break;
+            }
+        }
+        keys.accounts = members.difference(&view.asked.accounts).cloned().collect();
+        keys.unionids = unionids.difference(&view.asked.unionids).cloned().collect();
+        if !keys.is_empty() {
+            return Step::Read(keys);
+        }
+        let user = own(members.first().expect("itself"));
+        let mut changes = Changes::default();
+        let mut told = Vec::new();
+        for a in &members {
+            let mut next = raise(view, a);
+            next.user = user;
+            if view.accounts.get(a).is_none_or(|row| row.user != user) {
+                told.push(record(&format!("{} {}", a.key(), next.revision)));
+                changes.accounts.push(next);
+            }
+        }
+        let known = view.claims.get(&self.who).into_iter().flatten();
+        let known: BTreeSet<&UnionKey> = known.map(|c| &c.key.union).collect();
+        let new = self.claims.iter().filter(|u| !known.contains(u));
+        changes.claims = new.map(|u| claim(&self.who, u)).collect();
+        Step::Write(Box::new(Write {
+            changes,
+            outbox: [(1, told)].into(),
+        }))
+    }
+}
+
+/// People whose accounts come one by one, from all sides at once, in chains: account n claims
+/// unionids n/2 and n/2+1 of its person, so that every link joins two parts that others are joining.
+pub async fn eight_sessions_on_meeting_people_lose_nothing(home: &dyn Home) {
+    const PEOPLE: u32 = 6;
+    const ACCOUNTS: u32 = 24;
+    let mut sessions = tokio::task::JoinSet::new();
+    for session in 0..8_u32 {
+        let store = open(home).await;
+        sessions.spawn(async move {
+            for n in 0..PEOPLE * ACCOUNTS {
+                // Each session goes through all of it, in an order of its own.
+                let n = (n * (2 * session + 1) * 5 + session * 11) % (PEOPLE * ACCOUNTS);
+                let (person, link) = (n % PEOPLE, n / PEOPLE);
+                let mut plan = Merge {
+                    who: account_in(link, person),
+                    claims: vec![
+                        union(person * 100 + link),
+                        union(person * 100 + (link + 1) % ACCOUNTS),
+                    ],
+                };
+                let batch = Batch {
+                    keys: accounts(std::slice::from_ref(&plan.who)),
+                    ..Batch::default()
+                };
+                store.apply(&batch, &mut plan).await.expect("applies");
+            }
+        });
+    }
+    while let Some(done) = sessions.join_next().await {
+        done.expect("session");
+    }
+    let store = open(home).await;
+    for person in 0..PEOPLE {
+        let all: Vec<_> = (0..ACCOUNTS).map(|link| account_in(link, person)).collect();
+        let view = store.view(&accounts(&all)).await.expect("reads");
+        let user = own(all.iter().min().expect("some"));
+        for who in &all {
+            assert_eq!(view.accounts[who].user, user, "a merge was lost");
+        }
+    }
+    // Each account's revisions are told once each, in order.
+    let mut told: BTreeMap<String, u64> = BTreeMap::new();
+    let mut after = 0;
+    loop {
+        let rows = store.outbox(1, after, 1 << 20).await.expect("reads");
+        let Some(last) = rows.last() else { break };
+        after = last.seq;
+        for record in rows.into_iter().flat_map(|r| r.records) {
+            let text = String::from_utf8(record.value.expect("value")).expect("text");
+            let (who, revision) = text.split_once(' ').expect("two words");
+            let before = told.insert(who.into(), revision.parse().expect("a number"));
+            assert_eq!(
+                told[who],
+                before.unwrap_or(0) + 1,
+                "a revision out of order"
+            );
+        }
+    }
+    assert_eq!(told.len() as u32, PEOPLE * ACCOUNTS);
 }
 
 pub async fn positions_are_kept_as_given(home: &dyn Home) {

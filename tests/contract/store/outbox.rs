@@ -38,6 +38,46 @@ pub async fn is_gapless_and_in_commit_order(home: &dyn Home) {
     assert_eq!(id, Some(after[0].row));
 }
 
+/// A reader that polls "after the last one I saw" while eight sessions write batches of all sizes.
+pub async fn a_polling_reader_misses_nothing(home: &dyn Home) {
+    const EACH: usize = 25;
+    let mut sessions = tokio::task::JoinSet::new();
+    for session in 0..8 {
+        let store = open(home).await;
+        sessions.spawn(async move {
+            for n in 0..EACH {
+                // What takes long to commit lets others overtake.
+                let text = "x".repeat(if (session + n) % 3 == 0 { 400_000 } else { 10 });
+                publish(&*store, &[0], &format!("{session} {n} {text}")).await;
+            }
+        });
+    }
+    let store = open(home).await;
+    let (mut after, mut seen) = (0, 0);
+    while seen < 8 * EACH {
+        let rows = store.outbox(0, after, 1 << 20).await.expect("reads");
+        for row in &rows {
+            assert_eq!(
+                row.seq,
+                after + 1,
+                "a row was not there when it was its turn"
+            );
+            after = row.seq;
+        }
+        seen += rows.len();
+        if rows.is_empty() {
+            if sessions.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+        while let Some(done) = sessions.try_join_next() {
+            done.expect("session");
+        }
+    }
+    assert_eq!(seen, 8 * EACH, "rows were missed");
+}
+
 pub async fn stops_at_the_byte_limit(home: &dyn Home) {
     let store = open(home).await;
     for _ in 0..10 {
