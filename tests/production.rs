@@ -351,3 +351,87 @@ async fn everything_in_one_process_too() {
     site.linked(&one, "os1", || serve.logs()).await;
     serve.stopped().await;
 }
+
+/// How long a service is away here: some of everybody's timeouts.
+const AWAY: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_are_away_are_waited_for_and_nothing_is_lost() {
+    let Some(cluster) = services::Cluster::start() else {
+        return;
+    };
+    let site = Site::new(cluster.kafka(), cluster.postgres()).await;
+    for command in [
+        &["keys", "new", "unilink.keys"][..],
+        &["migrate"],
+        &["topics"],
+    ] {
+        site.fleet.done(command).await;
+    }
+    // A worker that starts before its database is there waits for it.
+    cluster.stop_database();
+    let starting = async {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        cluster.start_database();
+    };
+    let (mut worker, ()) = tokio::join!(site.worker(0), starting);
+    let mut intake = site.intake().await;
+    let mut api = site.api().await;
+    let [one, _] = site.apps();
+    let post = async |id: &str| {
+        site.accepted(&[login(id, &one, &format!("o{id}"), &format!("u{id}"))])
+            .await;
+    };
+    post("before").await;
+    site.linked(&one, "obefore", || worker.logs()).await;
+
+    // Without the database logins are taken, and linked later.
+    cluster.stop_database();
+    for address in [&site.workers[0], &site.api] {
+        let why = site
+            .fleet
+            .until(&format!("http://{address}/readyz"), 503, &worker)
+            .await;
+        assert!(why.contains("the store does not answer"), "{why}");
+    }
+    let begun = Instant::now();
+    for n in 0.. {
+        post(&format!("db{n}")).await;
+        if begun.elapsed() > AWAY {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    cluster.start_database();
+    let begun = Instant::now();
+    site.linked(&one, "odb0", || worker.logs()).await;
+    eprintln!("linked {:?} after the database was back", begun.elapsed());
+
+    // Without the brokers they are refused, in time, and taken again.
+    cluster.stop_broker();
+    let begun = Instant::now();
+    while begun.elapsed() < AWAY {
+        let asked = Instant::now();
+        let event = login("kafka", &one, "okafka", "ukafka");
+        let answer = site
+            .fleet
+            .post(&format!("http://{}", site.intake), &[event])
+            .await;
+        let (status, retry, answer) = answer.expect("answered");
+        assert_eq!((status, retry.as_deref()), (503, Some("5")), "{answer}");
+        assert!(
+            asked.elapsed() < Duration::from_secs(6),
+            "{:?}",
+            asked.elapsed()
+        );
+    }
+    cluster.start_broker();
+    let begun = Instant::now();
+    site.ready(&site.intake, &intake).await;
+    post("after").await;
+    site.linked(&one, "oafter", || worker.logs()).await;
+    eprintln!("linked {:?} after the broker was back", begun.elapsed());
+    for process in [&mut intake, &mut worker, &mut api] {
+        process.stopped().await;
+    }
+}

@@ -1,5 +1,5 @@
-//! `unilink check`: the doctor. It looks at what the roles need, once, changes nothing, and says what
-//! is wrong with the remedy.
+//! `unilink check`: the doctor. It looks at what the roles need, once, and says what is wrong with the
+//! remedy. It changes nothing, but that a store that nobody has opened before is born, as with any role.
 
 use super::Failure;
 use super::assemble::{self, open_bus, open_store};

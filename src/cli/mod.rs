@@ -77,7 +77,7 @@ enum Command {
     /// Bring the database's tables up to this version, and print what was applied
     Migrate,
     /// Look at configuration, keys, database and bus, one line each; exit status 1 if one is not in
-    /// order. Changes nothing
+    /// order. Changes nothing, but that a database that was never used is pinned to this configuration
     Check(check::CheckArgs),
     /// Make a key file, or show its public keys
     #[command(subcommand)]
