@@ -46,10 +46,10 @@ fn number(name: &str, otherwise: usize) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kills_lose_nothing_and_repeat_nothing() {
-    let events = number("UNILINK_KILL_EVENTS", 3_000);
+    let events = number("UNILINK_KILL_EVENTS", 10_000);
     let plan = Plan {
         events,
-        kills: number("UNILINK_KILLS", 5),
+        kills: number("UNILINK_KILLS", 10),
         timeout: "3s",
         faults: &[],
         patience: Duration::from_secs(240),
