@@ -208,7 +208,7 @@ fn store() -> Arc<FakeStore> {
             birth: Birth {
                 partitions: 4,
                 group: "g".into(),
-                namespace_hash: [0; 32],
+                secrets_hash: [0; 32],
             },
         },
         accounts: [(account("wx1"), linked), (account("wx2"), unresolved)].into(),

@@ -176,7 +176,10 @@ async fn an_erasure_leaves_no_name_behind_that_was_on_its_way() {
     let bytes = home.raw_bytes().await;
     let text = String::from_utf8_lossy(&bytes);
     assert!(text.contains("event-1"), "it can be looked for");
-    assert!(!text.contains("oPerson"), "an erased openid is still at rest");
+    assert!(
+        !text.contains("oPerson"),
+        "an erased openid is still at rest"
+    );
     home.close().await;
 }
 
@@ -196,6 +199,9 @@ async fn errors_hold_no_values() {
     let mut plan = Plan(|_: &unilink::model::View| write(changes.clone()));
     let error = store.apply(&Batch::default(), &mut plan).await;
     let error = error.expect_err("refused").to_string();
-    assert!(error.contains("small") && !error.contains("Person"), "{error}");
+    assert!(
+        error.contains("small") && !error.contains("Person"),
+        "{error}"
+    );
     home.close().await;
 }

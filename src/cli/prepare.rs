@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::intake::{Prepare, Prepared, Refusal, RefusalKind};
 use crate::model::{AppId, AppKind, Apps, EventId, Millis};
 use crate::seal::PublicKey;
+use crate::seal::hpke::is_sealed_text;
 use crate::wire::{FieldError, FieldKind, LoginWire, Mode, Topics};
 use std::sync::Arc;
 
@@ -61,6 +62,11 @@ impl Prepare for Gatekeeper {
         self.check_app(&event)?;
         if self.require_sealed && event.has_plain_secrets() {
             let problem = "is missing: this intake takes secrets sealed only (docs/sealing.md)";
+            return Err(invalid("sealed", problem));
+        }
+        let sealed = event.sealed.as_deref();
+        if sealed.is_some_and(|blob| !is_sealed_text(blob)) {
+            let problem = "is not in the form v1.<kid>.<base64url> of docs/sealing.md";
             return Err(invalid("sealed", problem));
         }
         let aad = event.aad();

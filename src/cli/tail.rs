@@ -5,6 +5,8 @@ use super::assemble::open_bus;
 use crate::bus::{Bus, Range, Stored, TopicState};
 use crate::config::Config;
 use crate::model::Millis;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use std::io::Write;
 use std::sync::Arc;
@@ -30,7 +32,7 @@ pub struct TailArgs {
     /// Print only this partition
     #[arg(short, long, value_name = "P")]
     partition: Option<u32>,
-    /// One JSON object per record, with headers
+    /// One JSON object per record, with headers; a value that is no text stands in `value_base64`
     #[arg(long)]
     json: bool,
 }
@@ -134,12 +136,20 @@ fn as_json(record: &Stored) -> serde_json::Value {
         .iter()
         .map(|(name, value)| (name.clone(), serde_json::Value::String(text(value))))
         .collect();
-    serde_json::json!({
+    let mut json = serde_json::json!({
         "partition": record.partition,
         "offset": record.offset,
         "timestamp": record.timestamp,
         "key": text(&record.key),
         "headers": headers,
         "value": value,
-    })
+    });
+    // What is no text (a dead letter sealed whole) could not be had back from a text.
+    if let Some(bytes) = record.value.as_deref()
+        && std::str::from_utf8(bytes).is_err()
+    {
+        json["value"] = serde_json::Value::Null;
+        json["value_base64"] = STANDARD.encode(bytes).into();
+    }
+    json
 }

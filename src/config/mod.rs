@@ -193,15 +193,29 @@ fn check_all(mut tables: Dict, c: &mut Checker<'_>) -> Config {
     }
 }
 
-/// One table, or its defaults.
+/// One table, or its defaults. A key that is wrong is left out and the rest is read, so that one
+/// mistake does not hide the next.
 fn section<T: DeserializeOwned + Default>(tables: &mut Dict, name: &str, c: &mut Checker<'_>) -> T {
-    let Some(value) = tables.remove(name) else {
-        return T::default();
+    let mut value = match tables.remove(name) {
+        Some(value) => value,
+        None => return T::default(),
     };
-    value.deserialize().unwrap_or_else(|error| {
+    loop {
+        let error = match value.deserialize() {
+            Ok(section) => return section,
+            Err(error) => error,
+        };
+        let wrong = problem::keys_of(&error);
         c.problems.add_serde(name, error);
-        T::default()
-    })
+        let Value::Dict(_, table) = &mut value else {
+            return T::default();
+        };
+        let before = table.len();
+        table.retain(|key, _| !wrong.contains(key));
+        if table.len() == before {
+            return T::default();
+        }
+    }
 }
 
 /// A list of tables; each is read by itself, so that one mistake does not hide the next.

@@ -59,6 +59,16 @@ impl Problems {
     }
 }
 
+/// The keys of a table that an error is about.
+pub(super) fn keys_of(error: &figment::Error) -> Vec<String> {
+    let key = |error: figment::Error| match (error.path.first(), &error.kind) {
+        (Some(key), _) => Some(key.clone()),
+        (None, Kind::UnknownField(name, _)) => Some(name.clone()),
+        (None, _) => None,
+    };
+    error.clone().into_iter().filter_map(key).collect()
+}
+
 fn without_values(kind: &Kind) -> String {
     match kind {
         Kind::InvalidType(_, wanted) | Kind::InvalidValue(_, wanted) => {

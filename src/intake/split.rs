@@ -30,6 +30,11 @@ pub(super) struct Events {
 
 /// Reads the content type. None at all passes as JSON.
 pub(super) fn format(headers: &HeaderMap) -> Result<Format, HttpError> {
+    let encoding = headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|e| !e.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let problem = "send it uncompressed, without Content-Encoding";
+        return Err(HttpError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, problem));
+    }
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Ok(Format::Json);
     };

@@ -219,6 +219,16 @@ fn default_kid(public: &Point) -> String {
     })
 }
 
+/// Whether a text has the form of a sealed field; whose key it is sealed to is not asked.
+#[must_use]
+pub fn is_sealed_text(blob: &str) -> bool {
+    // The encapsulated key and the cipher's tag.
+    const LEAST: usize = 32 + 16;
+    split_text(blob)
+        .and_then(|(_, body)| URL_SAFE_NO_PAD.decode(body).ok())
+        .is_some_and(|bytes| bytes.len() > LEAST)
+}
+
 fn split_text(blob: &str) -> Option<(&str, &str)> {
     let (kid, body) = blob.strip_prefix(TEXT)?.split_once('.')?;
     check_name(kid).ok()?;

@@ -27,8 +27,15 @@ pub(super) fn compare(kept: &Birth, told: &Birth, same_namespace: bool) -> Resul
         let (kept, told) = (format!("{:?}", kept.group), format!("{:?}", told.group));
         return differs("the consumer group", &kept, &told);
     }
-    if kept.namespace_hash != told.namespace_hash || !same_namespace {
+    if !same_namespace {
         return differs("identity.namespace", "another one", "a different one");
+    }
+    if kept.secrets_hash != told.secrets_hash {
+        return Err(StoreError::Mismatch(
+            "seal.key_file: this store was made with another key file; what it sealed would not \
+             open, and the codes it spent would not be known. Restore that file from your backup"
+                .to_owned(),
+        ));
     }
     Ok(())
 }

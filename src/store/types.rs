@@ -18,8 +18,8 @@ pub struct Birth {
     pub partitions: u32,
     /// The consumer group.
     pub group: String,
-    /// SHA-256 of the namespace.
-    pub namespace_hash: [u8; 32],
+    /// SHA-256 of the namespace and of an HMAC under the key file's index key.
+    pub secrets_hash: [u8; 32],
 }
 
 /// What a store is.

@@ -77,16 +77,28 @@ impl std::error::Error for FieldError {}
 /// Reads one JSON object.
 pub(super) fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, FieldError> {
     // Keeping track of paths costs half as much again, so it is done only once something is wrong.
-    serde_json::from_slice(bytes).map_err(|_| explain::<T>(bytes))
+    // Serde takes an array for a struct, field by field; nobody else who reads the schema does.
+    match serde_json::from_slice(bytes) {
+        Ok(value) if is_object(bytes) => Ok(value),
+        _ => Err(explain::<T>(bytes)),
+    }
+}
+
+fn is_object(bytes: &[u8]) -> bool {
+    bytes.trim_ascii_start().first() == Some(&b'{')
 }
 
 fn explain<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> FieldError {
     if std::str::from_utf8(bytes).is_err() {
         return FieldError::malformed("is not UTF-8");
     }
+    let no_object = || FieldError::malformed("must be one JSON object and nothing after it");
+    if !is_object(bytes) && serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok() {
+        return no_object();
+    }
     let mut json = serde_json::Deserializer::from_slice(bytes);
     match serde_path_to_error::deserialize::<_, T>(&mut json) {
-        Ok(_) => FieldError::malformed("must be one JSON object and nothing after it"),
+        Ok(_) => no_object(),
         Err(error) => {
             let path = error.path().to_string();
             translate(&path, error.inner())

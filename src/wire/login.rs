@@ -18,6 +18,9 @@ use zeroize::Zeroizing;
 /// What binds a sealed blob to its event: followed by the id, a zero byte and the appid.
 const AAD: &[u8] = b"unilink/login/v1\0";
 
+/// An identifier shorter than this stands in other texts by chance; WeChat's have 28 characters.
+const LONG: usize = 12;
+
 /// One login event: who logged in where, with what evidence the gateway holds.
 #[derive(Clone, Deserialize, Serialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -176,6 +179,13 @@ impl LoginWire {
         // So that `aad` and logs can rely on them.
         super::event::id("id", EventId::parse(&login.id))?;
         super::event::id("appid", AppId::parse(&login.appid))?;
+        let named = [&login.openid, &login.unionid].into_iter().flatten();
+        for identifier in named.map(|text| text.trim()) {
+            if identifier.len() >= LONG && login.id.contains(identifier) {
+                let problem = "contains the openid or unionid: ids stand in logs, so make another";
+                return Err(FieldError::invalid("id", problem));
+            }
+        }
         Ok(login)
     }
 

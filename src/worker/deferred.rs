@@ -5,9 +5,10 @@ use super::decode::{Decoded, Decoder};
 use super::item::{End, Head, Item, Source};
 use super::records::Records;
 use super::watchdog::Watchdog;
+use crate::bus::Stored;
 use crate::clock::Clock;
 use crate::model::{DeadReason, Fact};
-use crate::resolve::ladder::{Ladder, Resolved};
+use crate::resolve::ladder::{Ladder, Later, Resolved};
 use crate::resolve::ports::MemoryFault;
 use crate::store::{Deferred, Store, StoreError};
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 /// A lease outlasts a request (5 s unless configured) and its queue; after a crash the work waits
 /// this long. An attempt that outlives it does no harm: its end is told once.
 const LEASE_MS: i64 = 20_000;
+/// How long a record that does not open waits for its key to come back.
+const UNOPENED_MS: i64 = 10 * 60_000;
 /// Resolutions under way at once.
 const AT_ONCE: usize = 512;
 /// Resolutions taken from the store at once.
@@ -108,10 +111,7 @@ impl Deferrals {
         };
         let place = (deferred.partition, deferred.offset);
         let Some(record) = self.records.recover(place, &deferred.record) else {
-            // Without its key the record cannot be read, not even as a dead letter: keep it.
-            return Err(MemoryFault(
-                "a deferred record does not open: is a ring key missing?".to_owned(),
-            ));
+            return Ok(self.unopened(&deferred, source));
         };
         let (head, end) = match self.decoder.decode(&record) {
             Decoded::Login(login) => {
@@ -130,6 +130,35 @@ impl Deferrals {
             head,
             end: ended(end, deferred.expires_at <= (self.clock)()),
         })
+    }
+}
+
+impl Deferrals {
+    /// Without its key a record cannot be read, not even as a dead letter: it is kept, and looked at
+    /// again once somebody may have brought the key back. Others go on.
+    fn unopened(&self, deferred: &Deferred, source: Source) -> Item {
+        tracing::error!(app = %deferred.app, "a deferred login does not open: is a [[ring]] key missing \
+            from the key file? It is kept and tried again later");
+        let record = Stored {
+            partition: deferred.partition,
+            offset: deferred.offset,
+            timestamp: 0,
+            key: Vec::new(),
+            value: None,
+            headers: Vec::new(),
+        };
+        let later = Later {
+            interim: None,
+            for_key: false,
+            next_at: (self.clock)().plus(UNOPENED_MS),
+            expires_at: deferred.expires_at,
+        };
+        Item {
+            record: Arc::new(record),
+            source,
+            head: None,
+            end: End::Later(Box::new(later)),
+        }
     }
 }
 

@@ -23,6 +23,15 @@ use uuid::Uuid;
 pub fn keys(config: &Config) -> Result<Arc<Keys>, Failure> {
     let path = &config.seal.key_file;
     let keys = match &config.profile {
+        // A store without its keys: new ones would spend its codes again and open nothing of it.
+        Profile::Embedded { path: store } if store.exists() && !path.exists() => {
+            return Err(Failure::Failed(format!(
+                "the key file {} is gone, and the store {} was made with it: restore it from your \
+                 backup, or name it in seal.key_file",
+                path.display(),
+                store.display()
+            )));
+        }
         Profile::Embedded { .. } => Keys::load_or_create(path),
         Profile::Production { .. } if path.exists() => Keys::load(path),
         Profile::Production { .. } => {
@@ -67,10 +76,14 @@ pub(super) fn namespace(config: &Config, keys: &Keys) -> Uuid {
 }
 
 pub(super) fn birth(config: &Config, keys: &Keys) -> Birth {
+    let namespace = namespace(config, keys);
+    let hash = Sha256::new()
+        .chain_update(namespace.as_bytes())
+        .chain_update(keys.ring.mac("store", namespace.as_bytes()));
     Birth {
         partitions: config.topics.logins_partitions,
         group: config.bus.group.clone(),
-        namespace_hash: Sha256::digest(namespace(config, keys).as_bytes()).into(),
+        secrets_hash: hash.finalize().into(),
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) async fn open(
             .bind(Uuid::new_v4())
             .bind(partitions)
             .bind(&birth.group)
-            .bind(birth.namespace_hash.as_slice())
+            .bind(birth.secrets_hash.as_slice())
             .bind(probe(namespace));
         session.exec(make).await?;
         rows = session.all(query(READ)).await?;
@@ -39,7 +39,7 @@ pub(super) async fn open(
         birth: Birth {
             partitions: small(row, 2)?,
             group: get(row, 3)?,
-            namespace_hash: blob32(row, 4)?,
+            secrets_hash: blob32(row, 4)?,
         },
     };
     compare(&kept.birth, birth, get::<Uuid>(row, 5)? == probe(namespace))?;

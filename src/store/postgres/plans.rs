@@ -68,7 +68,8 @@ mod tests {
         conn.execute(run(format!("PREPARE hot AS {sql}")))
             .await
             .expect("prepares");
-        let count = "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = 'hot'";
+        let count =
+            "SELECT cardinality(parameter_types) FROM pg_prepared_statements WHERE name = 'hot'";
         let row = conn.fetch_one(count).await.expect("knows");
         let nulls = vec!["NULL"; usize::try_from(row.get::<i32, _>(0)).expect("some")];
         let args = match nulls.len() {

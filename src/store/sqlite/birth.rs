@@ -34,7 +34,7 @@ pub(super) async fn open(
                 identity.epoch.into(),
                 identity.birth.partitions.into(),
                 identity.birth.group.as_str().into(),
-                Val::Blob(identity.birth.namespace_hash.to_vec()),
+                Val::Blob(identity.birth.secrets_hash.to_vec()),
                 Val::Blob(probe.to_vec()),
             ],
         )
@@ -48,7 +48,7 @@ pub(super) async fn open(
         birth: Birth {
             partitions: small(row, 2)?,
             group: get::<String>(row, 3)?,
-            namespace_hash: blob32(row, 4)?,
+            secrets_hash: blob32(row, 4)?,
         },
     };
     compare(&kept.birth, &birth, blob16(row, 5)? == probe)?;

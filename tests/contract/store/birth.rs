@@ -22,7 +22,11 @@ pub async fn a_mismatch_names_what_differs(home: &dyn Home) {
     let cases = [
         (told(|b| b.partitions = 8), NAMESPACE, "partitions"),
         (told(|b| b.group = "x".into()), NAMESPACE, "consumer group"),
-        (told(|b| b.namespace_hash = [8; 32]), NAMESPACE, "namespace"),
+        (
+            told(|b| b.secrets_hash = [8; 32]),
+            NAMESPACE,
+            "seal.key_file",
+        ),
         (birth(), Uuid::from_u128(1), "namespace"),
     ];
     for (other, namespace, named) in cases {

@@ -23,7 +23,7 @@ pub fn birth() -> Birth {
     Birth {
         partitions: 4,
         group: "unilink".into(),
-        namespace_hash: [7; 32],
+        secrets_hash: [7; 32],
     }
 }
 
