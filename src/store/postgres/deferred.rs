@@ -98,7 +98,7 @@ pub(super) const TAKE: &str = "SELECT d.id, d.partition, d.\"offset\", d.silent,
 const LEASE: &str = "UPDATE deferred SET next_at = $2, leased = true, woken = false \
      WHERE id = ANY($1::bigint[])";
 pub(super) const NEXT: &str =
-    "SELECT next_at FROM deferred WHERE done_at IS NULL ORDER BY next_at LIMIT 1";
+    "SELECT next_at FROM deferred WHERE done_at IS NULL ORDER BY next_at + 0 LIMIT 1";
 
 impl PostgresStore {
     /// Tells the view which of the batch's deferred resolutions have a row, and for which of them
