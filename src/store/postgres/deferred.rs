@@ -37,16 +37,19 @@ pub(super) const ADD: &str = "INSERT INTO deferred (partition, \"offset\", silen
      $7::boolean[], $8::boolean[], $9::bigint[], $10::bigint[], $11::integer[], $12::bytea[], \
      $13::bigint[]) ON CONFLICT (partition, \"offset\") DO NOTHING";
 /// Finished rows become markers, without name and record. They are as old as their last lease.
+/// `done_at IS NULL` would make an index of all open rows look worth reading, here and in [`AGAIN`].
 pub(super) const DONE: &str = "UPDATE deferred d SET \
      done_at = least(greatest(since, next_at), expires_at), account = NULL, record = '', \
      leased = false FROM unnest($1::integer[], $2::bigint[]) AS k(p, o) \
-     WHERE d.partition = k.p AND d.\"offset\" = k.o AND d.done_at IS NULL";
+     WHERE d.partition = ANY(ARRAY[k.p]) AND d.\"offset\" = ANY(ARRAY[k.o]) \
+     AND coalesce(d.done_at, -1) = -1";
 pub(super) const AGAIN: &str = "UPDATE deferred d SET waits_key = k.waits_key, \
      attempts = k.attempts, leased = false, woken = false, \
      next_at = CASE WHEN d.woken THEN 0 ELSE k.next_at END \
      FROM unnest($1::integer[], $2::bigint[], $3::boolean[], $4::bigint[], $5::integer[]) \
      AS k(p, o, waits_key, next_at, attempts) \
-     WHERE d.partition = k.p AND d.\"offset\" = k.o AND d.done_at IS NULL";
+     WHERE d.partition = ANY(ARRAY[k.p]) AND d.\"offset\" = ANY(ARRAY[k.o]) \
+     AND coalesce(d.done_at, -1) = -1";
 const ANY_WAITS: &str =
     "SELECT EXISTS (SELECT 1 FROM deferred WHERE done_at IS NULL AND waits_key)";
 pub(super) const WAKE: &str = "UPDATE deferred SET woken = true, \
