@@ -15,8 +15,10 @@ mod store_postgres;
 
 use contract::Home;
 use contract::fixtures::{NAMESPACE, account_in, event, open, record, union};
+use sqlx::Row;
 use std::sync::Arc;
 use std::time::Instant;
+use store_postgres::PostgresHome;
 use unilink::link::{self, Rules};
 use unilink::model::{
     App, AppId, AppKind, Apps, Binding, Fact, Method, Millis, NewClaim, Outcome, Sighting, View,
@@ -96,8 +98,32 @@ async fn apply(store: &dyn Store, facts: Vec<Fact>, offset: i64) {
     store.apply(&batch, &mut work).await.expect("applies");
 }
 
-async fn measure(store: &dyn Store, what: &str, size: u32, all: impl Iterator<Item = u32>) {
+/// CPU seconds of this process and of the server's for this database: on a busy machine they tell
+/// more than the clock. Needs the server on the same machine.
+async fn cpu(home: &PostgresHome) -> (f64, f64) {
+    let of = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let after_name = stat.rsplit(')').next().unwrap_or_default().to_owned();
+        let ticks = after_name.split_whitespace().skip(11).take(2);
+        ticks.filter_map(|t| t.parse::<f64>().ok()).sum::<f64>() / 100.0
+    };
+    let sql = "SELECT pid::text FROM pg_stat_activity WHERE datname = current_database()";
+    let pids = sqlx::query(sql).fetch_all(&mut home.raw().await).await;
+    let pids = pids.expect("reads").into_iter();
+    (
+        of("self"),
+        pids.map(|row| of(&row.get::<String, _>(0))).sum(),
+    )
+}
+
+async fn measure(
+    home: &PostgresHome,
+    store: &dyn Store,
+    (what, size): (&str, u32),
+    all: impl Iterator<Item = u32>,
+) {
     let all: Vec<u32> = all.collect();
+    let before = cpu(home).await;
     let (begun, mut offset) = (Instant::now(), 0);
     for batch in all.chunks(size as usize) {
         offset += 1;
@@ -106,8 +132,16 @@ async fn measure(store: &dyn Store, what: &str, size: u32, all: impl Iterator<It
             store.relayed(0, head, offset).await.expect("notes");
         }
     }
-    let rate = all.len() as f64 / begun.elapsed().as_secs_f64();
-    println!("{what:<28} batches of {size:>5}: {rate:>9.0} accounts/s");
+    let n = all.len() as f64;
+    let (rate, after) = (n / begun.elapsed().as_secs_f64(), cpu(home).await);
+    let (ours, its) = (
+        (after.0 - before.0) / n * 1e6,
+        (after.1 - before.1) / n * 1e6,
+    );
+    println!(
+        "{what:<28} batches of {size:>5}: {rate:>7.0} accounts/s; CPU µs each: {ours:.0} here, \
+         {its:.0} in the server"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,25 +154,25 @@ async fn speed() {
     let wanted = std::env::var("UNILINK_SPEED_ACCOUNTS").ok();
     let stored: u32 = wanted.map_or(100_000, |n| n.parse().expect("a number"));
     measure(
+        &home,
         &*store,
-        "all new, from empty",
-        5_000,
+        ("all new, from empty", 5_000),
         (0..stored).map(|n| n * 2),
     )
     .await;
     for size in [1_000, 5_000] {
         let from = stored * 2 + size * 100;
         let new = (from..from + 60_000).step_by(2);
-        measure(&*store, "all new", size, new).await;
+        measure(&home, &*store, ("all new", size), new).await;
         let repeats = (0..60_000).map(|n| (n * 7_919 % stored) * 2);
-        measure(&*store, "repeats", size, repeats).await;
+        measure(&home, &*store, ("repeats", size), repeats).await;
         let few = (0..60_000).map(|n| match n % 50 {
             0 => from + 1_000_000 + n,
             _ => (n * 7_919 % stored) * 2,
         });
-        measure(&*store, "repeats, one in 50 new", size, few).await;
+        measure(&home, &*store, ("repeats, one in 50 new", size), few).await;
         let joins = (0..20_000).map(|n| (n * 7 + size * 11 % stored) * 2 + 1);
-        measure(&*store, "second accounts of people", size, joins).await;
+        measure(&home, &*store, ("second accounts of people", size), joins).await;
     }
     home.close().await;
 }

@@ -52,10 +52,12 @@ pub(super) const AGAIN: &str = "UPDATE deferred d SET waits_key = k.waits_key, \
      AND coalesce(d.done_at, -1) = -1";
 const ANY_WAITS: &str =
     "SELECT EXISTS (SELECT 1 FROM deferred WHERE done_at IS NULL AND waits_key)";
+/// In two statements: as one, PostgreSQL may read all of the table to find the rows of a few ids.
+pub(super) const WAITING: &str = "SELECT d.id FROM unnest($1::text[]) AS k(account) \
+     CROSS JOIN LATERAL (SELECT x.id FROM deferred x WHERE x.done_at IS NULL AND x.waits_key \
+     AND x.account = k.account OFFSET 0 FOR NO KEY UPDATE) d";
 pub(super) const WAKE: &str = "UPDATE deferred SET woken = true, \
-     next_at = CASE WHEN leased THEN next_at ELSE 0 END WHERE id IN (SELECT d.id FROM deferred d \
-     WHERE d.done_at IS NULL AND d.waits_key AND d.account = ANY($1::text[]) ORDER BY d.id \
-     FOR NO KEY UPDATE)";
+     next_at = CASE WHEN leased THEN next_at ELSE 0 END WHERE id = ANY($1::bigint[])";
 /// Accounts that have what a row may wait for: a session key, or an active claim.
 pub(super) const READY: &str = "SELECT k.n FROM unnest($1::uuid[]) WITH ORDINALITY AS k(own, n) \
      CROSS JOIN LATERAL (SELECT x.id FROM accounts x WHERE x.own = k.own LIMIT 1) a \
@@ -347,7 +349,10 @@ pub(super) async fn wake(session: &mut Session, accounts: Vec<String>) -> Result
     let rows = session.all(query(ANY_WAITS)).await?;
     let any = rows.first().map(|row| get::<bool>(row, 0)).transpose()?;
     if any == Some(true) {
-        session.exec(query(WAKE).bind(accounts)).await?;
+        let rows = session.all(query(WAITING).bind(accounts)).await?;
+        let ids = rows.iter().map(|row| get(row, 0));
+        let ids: Vec<i64> = ids.collect::<Result<_, StoreError>>()?;
+        session.exec(query(WAKE).bind(ids)).await?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ mod tests {
     };
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 
-    const HOT: [&str; 40] = [
+    const HOT: [&str; 41] = [
         view::ACCOUNTS,
         view::UNIONIDS,
         view::REJECTED,
@@ -36,6 +36,7 @@ mod tests {
         deferred::ADD,
         deferred::DONE,
         deferred::AGAIN,
+        deferred::WAITING,
         deferred::WAKE,
         deferred::READY,
         deferred::AWAITED,
