@@ -37,22 +37,27 @@ pub(super) const ADD: &str = "INSERT INTO deferred (partition, \"offset\", silen
      $7::boolean[], $8::boolean[], $9::bigint[], $10::bigint[], $11::integer[], $12::bytea[], \
      $13::bigint[]) ON CONFLICT (partition, \"offset\") DO NOTHING";
 /// Finished rows become markers, without name and record. They are as old as their last lease.
+/// `done_at IS NULL` would make an index of all open rows look worth reading, here and in [`AGAIN`].
 pub(super) const DONE: &str = "UPDATE deferred d SET \
      done_at = least(greatest(since, next_at), expires_at), account = NULL, record = '', \
      leased = false FROM unnest($1::integer[], $2::bigint[]) AS k(p, o) \
-     WHERE d.partition = k.p AND d.\"offset\" = k.o AND d.done_at IS NULL";
+     WHERE d.partition = ANY(ARRAY[k.p]) AND d.\"offset\" = ANY(ARRAY[k.o]) \
+     AND coalesce(d.done_at, -1) = -1";
 pub(super) const AGAIN: &str = "UPDATE deferred d SET waits_key = k.waits_key, \
      attempts = k.attempts, leased = false, woken = false, \
      next_at = CASE WHEN d.woken THEN 0 ELSE k.next_at END \
      FROM unnest($1::integer[], $2::bigint[], $3::boolean[], $4::bigint[], $5::integer[]) \
      AS k(p, o, waits_key, next_at, attempts) \
-     WHERE d.partition = k.p AND d.\"offset\" = k.o AND d.done_at IS NULL";
+     WHERE d.partition = ANY(ARRAY[k.p]) AND d.\"offset\" = ANY(ARRAY[k.o]) \
+     AND coalesce(d.done_at, -1) = -1";
 const ANY_WAITS: &str =
     "SELECT EXISTS (SELECT 1 FROM deferred WHERE done_at IS NULL AND waits_key)";
+/// In two statements: as one, PostgreSQL may read all of the table to find the rows of a few ids.
+pub(super) const WAITING: &str = "SELECT d.id FROM unnest($1::text[]) AS k(account) \
+     CROSS JOIN LATERAL (SELECT x.id FROM deferred x WHERE x.done_at IS NULL AND x.waits_key \
+     AND x.account = k.account OFFSET 0 FOR NO KEY UPDATE) d";
 pub(super) const WAKE: &str = "UPDATE deferred SET woken = true, \
-     next_at = CASE WHEN leased THEN next_at ELSE 0 END WHERE id IN (SELECT d.id FROM deferred d \
-     WHERE d.done_at IS NULL AND d.waits_key AND d.account = ANY($1::text[]) ORDER BY d.id \
-     FOR NO KEY UPDATE)";
+     next_at = CASE WHEN leased THEN next_at ELSE 0 END WHERE id = ANY($1::bigint[])";
 /// Accounts that have what a row may wait for: a session key, or an active claim.
 pub(super) const READY: &str = "SELECT k.n FROM unnest($1::uuid[]) WITH ORDINALITY AS k(own, n) \
      CROSS JOIN LATERAL (SELECT x.id FROM accounts x WHERE x.own = k.own LIMIT 1) a \
@@ -98,7 +103,7 @@ pub(super) const TAKE: &str = "SELECT d.id, d.partition, d.\"offset\", d.silent,
 const LEASE: &str = "UPDATE deferred SET next_at = $2, leased = true, woken = false \
      WHERE id = ANY($1::bigint[])";
 pub(super) const NEXT: &str =
-    "SELECT next_at FROM deferred WHERE done_at IS NULL ORDER BY next_at LIMIT 1";
+    "SELECT next_at FROM deferred WHERE done_at IS NULL ORDER BY next_at + 0 LIMIT 1";
 
 impl PostgresStore {
     /// Tells the view which of the batch's deferred resolutions have a row, and for which of them
@@ -344,7 +349,10 @@ pub(super) async fn wake(session: &mut Session, accounts: Vec<String>) -> Result
     let rows = session.all(query(ANY_WAITS)).await?;
     let any = rows.first().map(|row| get::<bool>(row, 0)).transpose()?;
     if any == Some(true) {
-        session.exec(query(WAKE).bind(accounts)).await?;
+        let rows = session.all(query(WAITING).bind(accounts)).await?;
+        let ids = rows.iter().map(|row| get(row, 0));
+        let ids: Vec<i64> = ids.collect::<Result<_, StoreError>>()?;
+        session.exec(query(WAKE).bind(ids)).await?;
     }
     Ok(())
 }
