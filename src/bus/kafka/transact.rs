@@ -16,7 +16,7 @@ use crate::bus::BusError;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -166,13 +166,12 @@ impl Transactor {
                 Ok(Outcome::Void)
             }
             Err(Trouble::Abort(error)) => {
-                let aborted = self.desk.call(|| producer.abort_transaction(CALL))?;
-                if let Err(error) = aborted {
-                    tracing::warn!(%error, "a unit could not be aborted");
+                if let Err(failure) = self.abort(producer)? {
+                    tracing::warn!(error = %failure, "a unit could not be aborted");
                     self.drop_producer()?;
-                    return Ok(Outcome::Void);
                 }
                 match error.rdkafka_error_code() {
+                    // Whatever becomes of the abort, what was not committed is not visible.
                     Some(code) if fault::lasting(code) => {
                         Ok(Outcome::Refused(format!("committing a unit: {code}")))
                     }
@@ -183,6 +182,21 @@ impl Transactor {
                 }
             }
         }
+    }
+
+    fn abort(&self, producer: &Transactional) -> Result<KafkaResult<()>, Abandoned> {
+        if let Err(error) = self.desk.call(|| producer.abort_transaction(CALL))? {
+            return Ok(Err(error));
+        }
+        // Its records are told as undelivered; the next unit must not take that for its own.
+        let deadline = Instant::now() + CALL;
+        while producer.in_flight_count() > 0 {
+            if Instant::now() > deadline {
+                return Ok(Err(late()));
+            }
+            self.desk.call(|| producer.poll(STEP))?;
+        }
+        Ok(Ok(()))
     }
 
     fn attempt(
@@ -222,7 +236,6 @@ impl Transactor {
         };
         failure();
         let deadline = Instant::now() + self.settings.transaction_timeout();
-        let late = || Trouble::Unknown(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
         for placed in records {
             while let Err(error) = send(producer, placed) {
                 if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
@@ -230,14 +243,14 @@ impl Transactor {
                 }
                 self.step(producer)?;
                 if Instant::now() > deadline {
-                    return Err(late());
+                    return Err(Trouble::Unknown(late()));
                 }
             }
         }
         while producer.in_flight_count() > 0 {
             self.step(producer)?;
             if Instant::now() > deadline {
-                return Err(late());
+                return Err(Trouble::Unknown(late()));
             }
         }
         match failure() {
@@ -313,6 +326,11 @@ impl Trouble {
             _ => Self::Unknown(error),
         }
     }
+}
+
+/// Deliveries that take too long.
+fn late() -> KafkaError {
+    KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)
 }
 
 fn send(producer: &Transactional, placed: &Placed) -> Result<(), KafkaError> {
