@@ -16,7 +16,7 @@ use crate::bus::BusError;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -166,8 +166,13 @@ impl Transactor {
                 Ok(Outcome::Void)
             }
             Err(Trouble::Abort(error)) => {
-                if let Err(failure) = self.abort(producer)? {
+                let aborted = self.desk.call(|| producer.abort_transaction(CALL))?;
+                if let Err(failure) = &aborted {
                     tracing::warn!(error = %failure, "a unit could not be aborted");
+                }
+                // A record that was not delivered leaves a gap in its partition's numbering, at
+                // which the brokers would stop the next unit.
+                if aborted.is_err() || matches!(error, KafkaError::MessageProduction(_)) {
                     self.drop_producer()?;
                 }
                 match error.rdkafka_error_code() {
@@ -182,21 +187,6 @@ impl Transactor {
                 }
             }
         }
-    }
-
-    fn abort(&self, producer: &Transactional) -> Result<KafkaResult<()>, Abandoned> {
-        if let Err(error) = self.desk.call(|| producer.abort_transaction(CALL))? {
-            return Ok(Err(error));
-        }
-        // Its records are told as undelivered; the next unit must not take that for its own.
-        let deadline = Instant::now() + CALL;
-        while producer.in_flight_count() > 0 {
-            if Instant::now() > deadline {
-                return Ok(Err(late()));
-            }
-            self.desk.call(|| producer.poll(STEP))?;
-        }
-        Ok(Ok(()))
     }
 
     fn attempt(
