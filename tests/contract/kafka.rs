@@ -31,7 +31,7 @@ pub fn settings(prefix: &str, name: Option<&str>) -> KafkaSettings {
         input_topic: format!("{prefix}.in").into(),
         client: BTreeMap::from([("session.timeout.ms".to_owned(), "6000".to_owned())]),
         name: name.map(str::to_owned),
-        replication: 1,
+        replication: -1,
     }
 }
 

@@ -81,6 +81,9 @@ async fn settings_that_break_promises_or_mean_nothing_are_refused_by_name() {
     let both = [("session.timeout.ms", "400000")];
     let text = refused(KafkaBus::open(nowhere(&both)));
     assert!(text.contains("session.timeout.ms"), "{text}");
+    let units = [("transaction.timeout.ms", "1")];
+    let text = refused(KafkaBus::open(nowhere(&units)));
+    assert!(text.contains("transaction.timeout.ms"), "{text}");
 }
 
 /// Opening and joining need no broker; what has to wait for one says so within seconds.
@@ -192,7 +195,11 @@ async fn a_record_that_is_too_large_is_refused_and_the_term_goes_on() {
     let world = Kafka::fresh().await;
     let (bus, out) = (world.client().await, world.name("out"));
     let large = Record {
-        value: Some((0..6_000_000_u32).map(|i| (i * i) as u8).collect()),
+        value: Some(
+            (0..6_000_000_u32)
+                .map(|i| i.wrapping_mul(i).to_le_bytes()[1])
+                .collect(),
+        ),
         ..record(&out, "k", "")
     };
     refused(bus.publish(vec![large.clone()]).await);

@@ -54,18 +54,32 @@ impl Inbox {
     /// Takes at most `limit` records, an equal share of each partition, what one leaves going to
     /// the others.
     pub fn take(&mut self, limit: usize) -> Vec<Stored> {
+        let (mut taken, mut bytes) = (Vec::new(), 0);
+        while taken.len() < limit.max(1) && bytes < GIVEN_BYTES && !self.parts.is_empty() {
+            self.round(limit.max(1), &mut taken, &mut bytes);
+        }
+        self.turn = self.turn.wrapping_add(1);
+        if self.parts.range(self.turn..).next().is_none() {
+            self.turn = 0;
+        }
+        self.records -= taken.len();
+        self.bytes -= bytes;
+        taken
+    }
+
+    /// Takes each partition's share of what may still be taken.
+    fn round(&mut self, limit: usize, taken: &mut Vec<Stored>, bytes: &mut usize) {
         let mut order: Vec<u32> = self.parts.range(self.turn..).map(|(p, _)| *p).collect();
         order.extend(self.parts.range(..self.turn).map(|(p, _)| *p));
-        let (mut taken, mut bytes) = (Vec::new(), 0);
         let mut left = order.len();
         for partition in order {
             let Some(part) = self.parts.get_mut(&partition) else {
                 continue;
             };
-            let share = limit.max(1).saturating_sub(taken.len()).div_ceil(left);
-            let share_bytes = GIVEN_BYTES.saturating_sub(bytes).div_ceil(left);
+            let share = (limit - taken.len()).div_ceil(left);
+            let share_bytes = GIVEN_BYTES.saturating_sub(*bytes).div_ceil(left);
             let (mut count, mut size) = (0, 0);
-            while count < share && (size < share_bytes || taken.is_empty()) {
+            while count < share && size < share_bytes {
                 let Some(record) = part.pop_front() else {
                     break;
                 };
@@ -76,16 +90,9 @@ impl Inbox {
             if part.is_empty() {
                 self.parts.remove(&partition);
             }
-            bytes += size;
+            *bytes += size;
             left -= 1;
         }
-        self.turn = self.turn.wrapping_add(1);
-        if self.parts.range(self.turn..).next().is_none() {
-            self.turn = 0;
-        }
-        self.records -= taken.len();
-        self.bytes -= bytes;
-        taken
     }
 }
 
@@ -156,7 +163,7 @@ mod tests {
     #[test]
     fn what_is_forgotten_takes_no_room() {
         let mut inbox = Inbox::default();
-        (0..9_000).for_each(|i| inbox.push(record((i % 2) as u32, i, 1)));
+        (0..4_500).for_each(|i| (0..2).for_each(|p| inbox.push(record(p, i, 1))));
         assert!(!inbox.has_room());
         inbox.forget(0);
         assert!(inbox.has_room());

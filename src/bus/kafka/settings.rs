@@ -7,6 +7,7 @@ use super::fault;
 use crate::bus::BusError;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,6 +151,9 @@ impl KafkaSettings {
                 return Err(BusError::Refused(name.to_owned()));
             }
         }
+        if self.name.as_deref() == Some("") {
+            return Err(BusError::Refused("the worker's name is empty".to_owned()));
+        }
         for config in [
             self.publisher(),
             self.reader(),
@@ -158,7 +162,10 @@ impl KafkaSettings {
         ] {
             config.create_native_config().map_err(refused)?;
         }
-        Ok(())
+        // What does not go together is found only when a client is made; publisher and reader are
+        // made when the bus is opened.
+        let made: Result<BaseProducer, KafkaError> = self.transactional("x").create();
+        made.map(drop).map_err(refused)
     }
 
     /// The second group, which survives a reset of the first.

@@ -145,9 +145,14 @@ impl Shared {
             state.end(Instant::now());
             return None;
         }
-        let metadata = state.metadata.clone()?;
-        state.in_flight = true;
-        Some(metadata)
+        let metadata = state.metadata.clone();
+        if metadata.is_some() {
+            state.in_flight = true;
+        } else {
+            // Not to be told is not to be a member.
+            state.fail();
+        }
+        metadata
     }
 
     /// A transaction has ended. With a void outcome its term has, too.

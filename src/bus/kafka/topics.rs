@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(50);
 type Counts = BTreeMap<String, u32>;
 /// One end of each partition.
 type Ends = BTreeMap<(String, i32), i64>;
+/// Both ends of a topic's partitions, in order.
+type Bounds = Vec<(i64, i64)>;
 
 const ASKING: &str = "asking about topics";
 
@@ -187,10 +189,7 @@ async fn states(
 
 /// For each topic the bounds of its partitions, unless one of them cannot be asked. One that has no
 /// leader makes the question about all of them fail, so then each topic is asked about alone.
-fn bounds(
-    watcher: &Watcher,
-    topics: &[(u32, Arc<str>)],
-) -> Result<Vec<Option<Vec<(i64, i64)>>>, BusError> {
+fn bounds(watcher: &Watcher, topics: &[(u32, Arc<str>)]) -> Result<Vec<Option<Bounds>>, BusError> {
     if let Some((first, next)) = both_ends(watcher, topics)? {
         return Ok(paired(topics, &first, &next));
     }
@@ -204,7 +203,7 @@ fn bounds(
     Ok(found)
 }
 
-fn paired(topics: &[(u32, Arc<str>)], first: &Ends, next: &Ends) -> Vec<Option<Vec<(i64, i64)>>> {
+fn paired(topics: &[(u32, Arc<str>)], first: &Ends, next: &Ends) -> Vec<Option<Bounds>> {
     let mut found = Vec::with_capacity(topics.len());
     for (count, name) in topics {
         let part = |p: u32| {

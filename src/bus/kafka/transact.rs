@@ -167,12 +167,16 @@ impl Transactor {
             }
             Err(Trouble::Abort(error)) => {
                 let aborted = self.desk.call(|| producer.abort_transaction(CALL))?;
-                if let Err(error) = aborted {
-                    tracing::warn!(%error, "a unit could not be aborted");
+                if let Err(failure) = &aborted {
+                    tracing::warn!(error = %failure, "a unit could not be aborted");
+                }
+                // A record that was not delivered leaves a gap in its partition's numbering, at
+                // which the brokers would stop the next unit.
+                if aborted.is_err() || matches!(error, KafkaError::MessageProduction(_)) {
                     self.drop_producer()?;
-                    return Ok(Outcome::Void);
                 }
                 match error.rdkafka_error_code() {
+                    // Whatever becomes of the abort, what was not committed is not visible.
                     Some(code) if fault::lasting(code) => {
                         Ok(Outcome::Refused(format!("committing a unit: {code}")))
                     }
@@ -222,7 +226,6 @@ impl Transactor {
         };
         failure();
         let deadline = Instant::now() + self.settings.transaction_timeout();
-        let late = || Trouble::Unknown(KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut));
         for placed in records {
             while let Err(error) = send(producer, placed) {
                 if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
@@ -230,14 +233,14 @@ impl Transactor {
                 }
                 self.step(producer)?;
                 if Instant::now() > deadline {
-                    return Err(late());
+                    return Err(Trouble::Unknown(late()));
                 }
             }
         }
         while producer.in_flight_count() > 0 {
             self.step(producer)?;
             if Instant::now() > deadline {
-                return Err(late());
+                return Err(Trouble::Unknown(late()));
             }
         }
         match failure() {
@@ -313,6 +316,11 @@ impl Trouble {
             _ => Self::Unknown(error),
         }
     }
+}
+
+/// Deliveries that take too long.
+fn late() -> KafkaError {
+    KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)
 }
 
 fn send(producer: &Transactional, placed: &Placed) -> Result<(), KafkaError> {
