@@ -205,7 +205,9 @@ impl PostgresStore {
             // A key or a link that comes at this moment must find the row that waits for it.
             d.waits_for == crate::store::WaitsFor::SessionKey
         });
-        let accounts = (written(changes).chain(&work.asked.accounts))
+        let asked = &planned.loaded.view.asked.accounts;
+        let unread = changes.resolved.iter().filter(|a| !asked.contains(*a));
+        let accounts = (written(changes).chain(&work.asked.accounts).chain(unread))
             .chain(keyless.filter_map(|d| d.account.as_ref()));
         for account in accounts {
             wanted.accounts.insert(self.own(account), account.clone());

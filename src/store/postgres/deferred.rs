@@ -37,16 +37,19 @@ pub(super) const ADD: &str = "INSERT INTO deferred (partition, \"offset\", silen
      $7::boolean[], $8::boolean[], $9::bigint[], $10::bigint[], $11::integer[], $12::bytea[], \
      $13::bigint[]) ON CONFLICT (partition, \"offset\") DO NOTHING";
 /// Finished rows become markers, without name and record. They are as old as their last lease.
+/// `done_at IS NULL` would make an index of all open rows look worth reading, here and in [`AGAIN`].
 pub(super) const DONE: &str = "UPDATE deferred d SET \
      done_at = least(greatest(since, next_at), expires_at), account = NULL, record = '', \
      leased = false FROM unnest($1::integer[], $2::bigint[]) AS k(p, o) \
-     WHERE d.partition = k.p AND d.\"offset\" = k.o AND d.done_at IS NULL";
+     WHERE d.partition = ANY(ARRAY[k.p]) AND d.\"offset\" = ANY(ARRAY[k.o]) \
+     AND coalesce(d.done_at, -1) = -1";
 pub(super) const AGAIN: &str = "UPDATE deferred d SET waits_key = k.waits_key, \
      attempts = k.attempts, leased = false, woken = false, \
      next_at = CASE WHEN d.woken THEN 0 ELSE k.next_at END \
      FROM unnest($1::integer[], $2::bigint[], $3::boolean[], $4::bigint[], $5::integer[]) \
      AS k(p, o, waits_key, next_at, attempts) \
-     WHERE d.partition = k.p AND d.\"offset\" = k.o AND d.done_at IS NULL";
+     WHERE d.partition = ANY(ARRAY[k.p]) AND d.\"offset\" = ANY(ARRAY[k.o]) \
+     AND coalesce(d.done_at, -1) = -1";
 const ANY_WAITS: &str =
     "SELECT EXISTS (SELECT 1 FROM deferred WHERE done_at IS NULL AND waits_key)";
 pub(super) const WAKE: &str = "UPDATE deferred SET woken = true, \
@@ -98,7 +101,7 @@ pub(super) const TAKE: &str = "SELECT d.id, d.partition, d.\"offset\", d.silent,
 const LEASE: &str = "UPDATE deferred SET next_at = $2, leased = true, woken = false \
      WHERE id = ANY($1::bigint[])";
 pub(super) const NEXT: &str =
-    "SELECT next_at FROM deferred WHERE done_at IS NULL ORDER BY next_at LIMIT 1";
+    "SELECT next_at FROM deferred WHERE done_at IS NULL ORDER BY next_at + 0 LIMIT 1";
 
 impl PostgresStore {
     /// Tells the view which of the batch's deferred resolutions have a row, and for which of them
@@ -274,7 +277,11 @@ impl PostgresStore {
         session: &mut Session,
         planned: &mut Planned,
     ) -> Result<(), Fault> {
+        let asked = &planned.loaded.view.asked.accounts;
         let resolved = std::mem::take(&mut planned.changes.resolved);
+        let (resolved, unread): (Vec<_>, Vec<_>) =
+            resolved.into_iter().partition(|a| asked.contains(a));
+        planned.changes.resolved = unread;
         let ids = resolved.iter().map(|a| planned.loaded.ids.get(a).copied());
         let ids: Vec<Option<i64>> = ids.collect();
         let keys: Vec<String> = resolved.iter().map(Account::key).collect();

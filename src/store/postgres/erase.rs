@@ -15,11 +15,11 @@ pub(super) const EMPTY_ACCOUNTS: &str = "UPDATE accounts SET key = NULL, user_id
      reason_at = NULL, reason = NULL, cause = '' WHERE id = ANY($1::bigint[])";
 pub(super) const DELETE_CLAIMS: &str = "DELETE FROM claims WHERE account = ANY($1::bigint[])";
 pub(super) const DELETE_KEYS: &str = "DELETE FROM session_keys s USING unnest($1::bigint[], \
-     $2::bigint[]) AS k(id, at) WHERE s.account = k.id AND s.at <= k.at";
+     $2::bigint[]) AS k(id, at) WHERE s.account = ANY(ARRAY[k.id]) AND s.at <= k.at";
 /// A ledger row keeps the code's hash, so that the code is never sent again.
 pub(super) const FORGET_ANSWERS: &str = "UPDATE ledger l SET answer = NULL, account = NULL, tag = NULL \
      FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS k(account, tag, at) \
-     WHERE l.tag = k.tag AND l.account = k.account AND l.at <= k.at";
+     WHERE l.tag = ANY(ARRAY[k.tag]) AND l.account = k.account AND l.at <= k.at";
 /// The event's fate stays. No index: one pass over a day's events.
 const FORGET_TRACKED: &str = "UPDATE tracked t SET account = NULL \
      FROM unnest($1::text[], $2::bigint[]) AS k(account, at) \

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
 use async_trait::async_trait;
-use session::{Fault, Session, Statement};
+use session::{Fault, Losses, Session, Statement};
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
 use std::collections::BTreeMap;
@@ -63,6 +63,10 @@ const SETTINGS: [(&str, &str); 8] = [
     ("lock_timeout", "20s"),
     ("idle_in_transaction_session_timeout", "10s"),
 ];
+
+/// Keys come once each, so remembering what they found is in vain. PostgreSQL 13 does not do it.
+const NO_MEMO: &str = "SELECT set_config(name, 'off', false) FROM pg_settings \
+     WHERE name = 'enable_memoize'";
 
 /// Where the database is. The URL may hold a password: it is never shown.
 #[derive(Clone)]
@@ -104,6 +108,7 @@ impl fmt::Debug for PostgresOptions {
 /// The store in a PostgreSQL database.
 pub struct PostgresStore {
     pool: PgPool,
+    losses: Losses,
     identity: Identity,
     namespace: Uuid,
     mac: Mac,
@@ -124,25 +129,15 @@ impl PostgresStore {
         namespace: Uuid,
         mac: Mac,
     ) -> Result<Self, StoreError> {
-        let pool = PgPoolOptions::new()
-            .max_connections(options.connections.max(1))
-            .acquire_timeout(ACQUIRE)
-            .test_before_acquire(false)
-            .before_acquire(|conn, meta| {
-                Box::pin(async move {
-                    if meta.idle_for > TRY_AFTER {
-                        sqlx::Connection::ping(conn).await?;
-                    }
-                    Ok(true)
-                })
-            });
-        let pool = pool.connect_lazy_with(options.connect()?);
-        let mut session = Session::new(&pool).await?;
+        let losses = Losses::default();
+        let pool = pool(&options, &losses)?;
+        let mut session = Session::new(&pool, &losses).await?;
         schema::check(&mut session).await?;
         let identity = birth::open(&mut session, &birth, namespace).await?;
         session.give_back();
         Ok(Self {
             pool,
+            losses,
             identity,
             namespace,
             mac,
@@ -163,7 +158,7 @@ impl PostgresStore {
     }
 
     async fn session(&self) -> Result<Session, Fault> {
-        Session::new(&self.pool).await
+        Session::new(&self.pool, &self.losses).await
     }
 
     /// One statement on its own.
@@ -179,6 +174,30 @@ impl PostgresStore {
         self.changed.notify_waiters();
         self.changed.notify_one();
     }
+}
+
+fn pool(options: &PostgresOptions, losses: &Losses) -> Result<PgPool, Fault> {
+    let losses = losses.clone();
+    let pool = PgPoolOptions::new()
+        .max_connections(options.connections.max(1))
+        .acquire_timeout(ACQUIRE)
+        .test_before_acquire(false)
+        .after_connect(|conn, _| {
+            Box::pin(async move {
+                sqlx::Executor::execute(conn, NO_MEMO).await?;
+                Ok(())
+            })
+        })
+        .before_acquire(move |conn, meta| {
+            let doubtful = meta.idle_for > TRY_AFTER || losses.may_concern(meta.idle_for);
+            Box::pin(async move {
+                if doubtful {
+                    sqlx::Connection::ping(conn).await?;
+                }
+                Ok(true)
+            })
+        });
+    Ok(pool.connect_lazy_with(options.connect()?))
 }
 
 #[async_trait]

@@ -15,7 +15,7 @@ const PUT_PAIR: &str = "INSERT INTO pairs (a, b, verdict, at, author, note) \
      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (a, b) DO UPDATE SET verdict = excluded.verdict, \
      at = excluded.at, author = excluded.author, note = excluded.note";
 pub(super) const MARK: &str = "UPDATE accounts t SET marked = true, key = coalesce(t.key, k.key) \
-     FROM unnest($1::bigint[], $2::text[]) AS k(id, key) WHERE t.id = k.id \
+     FROM unnest($1::bigint[], $2::text[]) AS k(id, key) WHERE t.id = ANY(ARRAY[k.id]) \
      AND (NOT t.marked OR t.key IS DISTINCT FROM coalesce(t.key, k.key))";
 
 impl Writing<'_> {

@@ -9,7 +9,9 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgPool, PgRow};
 use sqlx::query::Query;
 use sqlx::{Executor, Postgres};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::time::error::Elapsed;
 
 /// What a statement may take, waiting for locks included, before the server counts as lost: longer
 /// than `lock_timeout`, so that the server speaks first if it is there.
@@ -84,21 +86,39 @@ pub(super) fn query<'q>(sql: &'static str) -> Statement<'q> {
     sqlx::query(sql)
 }
 
+/// When a connection was last lost: those that lie idle since before then are tried before use.
+#[derive(Clone, Default)]
+pub(super) struct Losses(Arc<Mutex<Option<Instant>>>);
+
+impl Losses {
+    fn note(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a connection that was idle for so long may have been lost too.
+    pub(super) fn may_concern(&self, idle_for: Duration) -> bool {
+        let last = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.is_some_and(|at| at.elapsed() <= idle_for)
+    }
+}
+
 /// One connection at work.
 pub(super) struct Session {
     conn: PoolConnection<Postgres>,
     /// Between two transactions, and no statement under way.
     idle: bool,
     patience: Duration,
+    losses: Losses,
 }
 
 impl Session {
     /// Takes a connection.
-    pub(super) async fn new(pool: &PgPool) -> Result<Self, Fault> {
+    pub(super) async fn new(pool: &PgPool, losses: &Losses) -> Result<Self, Fault> {
         Ok(Self {
             conn: pool.acquire().await?,
             idle: false,
             patience: PATIENCE,
+            losses: losses.clone(),
         })
     }
 
@@ -109,22 +129,31 @@ impl Session {
 
     /// All rows of a statement.
     pub(super) async fn all(&mut self, what: Statement<'_>) -> Result<Vec<PgRow>, Fault> {
-        let rows = tokio::time::timeout(self.patience, what.fetch_all(&mut *self.conn));
-        Ok(rows.await.map_err(|_| silent())??)
+        let rows = tokio::time::timeout(self.patience, what.fetch_all(&mut *self.conn)).await;
+        self.told(rows)
     }
 
     /// How many rows a statement touched.
     pub(super) async fn exec(&mut self, what: Statement<'_>) -> Result<u64, Fault> {
-        let done = tokio::time::timeout(self.patience, what.execute(&mut *self.conn));
-        Ok(done.await.map_err(|_| silent())??.rows_affected())
+        let done = tokio::time::timeout(self.patience, what.execute(&mut *self.conn)).await;
+        Ok(self.told(done)?.rows_affected())
     }
 
     /// Runs statements without values, in one round-trip.
     pub(super) async fn run(&mut self, sql: &'static str) -> Result<(), Fault> {
         let done = self.conn.execute(sqlx::raw_sql(sql));
-        let done = tokio::time::timeout(self.patience, done);
-        done.await.map_err(|_| silent())??;
-        Ok(())
+        let done = tokio::time::timeout(self.patience, done).await;
+        self.told(done).map(drop)
+    }
+
+    fn told<T>(&self, what: Result<Result<T, sqlx::Error>, Elapsed>) -> Result<T, Fault> {
+        let silent = || StoreError::Unavailable("the database does not answer".into());
+        let what = what.map_err(|_| Fault::Store(silent()));
+        let what = what.and_then(|done| done.map_err(Fault::from));
+        if let Err(Fault::Store(StoreError::Unavailable(_))) = &what {
+            self.losses.note();
+        }
+        what
     }
 
     /// Ends the transaction for good.
@@ -150,12 +179,6 @@ impl Drop for Session {
             self.conn.close_on_drop();
         }
     }
-}
-
-fn silent() -> Fault {
-    Fault::Store(StoreError::Unavailable(
-        "the database does not answer".into(),
-    ))
 }
 
 #[cfg(test)]

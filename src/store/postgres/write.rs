@@ -1,5 +1,8 @@
 //! Writing what a planner decided: accounts, claims, session keys, fates, positions. One statement
 //! per kind, its values as arrays.
+//!
+//! Rows to replace are found by `= ANY(ARRAY[k.id])`: with a plain `=`, PostgreSQL also considers to
+//! read the whole index in order, and does that for ever if the table was empty when it planned.
 
 use super::PostgresStore;
 use super::apply::Planned;
@@ -25,7 +28,7 @@ pub(super) const PUT_ACCOUNTS: &str = "UPDATE accounts t SET key = k.key, user_i
      unnest($1::bigint[], $2::text[], $3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[], \
      $7::bigint[], $8::bigint[], $9::text[], $10::bigint[], $11::text[], $12::text[]) \
      AS k(id, key, user_id, generation, first_seen_at, revision, linked_at, external_at, external, \
-     reason_at, reason, cause) WHERE t.id = k.id";
+     reason_at, reason, cause) WHERE t.id = ANY(ARRAY[k.id])";
 pub(super) const PUT_CLAIMS: &str = "INSERT INTO claims (account, unionid, platform, union_id, at, \
      method, cause, why, verdict, reported) SELECT * FROM unnest($1::bigint[], $2::bigint[], \
      $3::text[], $4::text[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::smallint[], \
@@ -41,7 +44,8 @@ pub(super) const TRIM_SESSION_KEYS: &str = "DELETE FROM session_keys s USING \
      (SELECT o.account, o.at, o.exchanged FROM unnest($1::bigint[]) AS k(id) CROSS JOIN LATERAL \
      (SELECT x.account, x.at, x.exchanged FROM session_keys x WHERE x.account = k.id \
      ORDER BY x.at DESC, x.exchanged DESC OFFSET 3) o OFFSET 0) o \
-     WHERE s.account = o.account AND s.at = o.at AND s.exchanged = o.exchanged";
+     WHERE s.account = ANY(ARRAY[o.account]) AND s.at = ANY(ARRAY[o.at]) \
+     AND s.exchanged = ANY(ARRAY[o.exchanged])";
 pub(super) const DROP_SESSION_KEYS: &str =
     "DELETE FROM session_keys WHERE account = ANY($1::bigint[])";
 /// A fate that is final is not taken back by a repeat that is deferred, nor by older news.
@@ -271,9 +275,8 @@ impl Writing<'_> {
         }
         // An account that is new in this batch has no older keys; most batches have only such.
         let resolved = changes.resolved.iter();
-        let stored: Vec<i64> = resolved
-            .filter_map(|a| self.planned.loaded.ids.get(a).copied())
-            .collect();
+        let stored = resolved.filter(|a| !self.locked.made.contains_key(*a));
+        let stored: Vec<i64> = stored.filter_map(|a| self.id(a).ok()).collect();
         if !stored.is_empty() {
             session.exec(query(DROP_SESSION_KEYS).bind(stored)).await?;
         }
