@@ -122,6 +122,8 @@ fn variables_override_the_file_key_by_key() {
         ("UNILINK_CASES", "1"),
         ("UNILINK_FUZZ", "1"),
         ("UNILINK_BLESS", "1"),
+        ("UNILINK_TEST_KAFKA", "127.0.0.1:9092"),
+        ("UNILINK_TEST_REQUIRE", "1"),
     ]);
     let text = "[intake]\nmax_events = 5\nmax_body = 2048\n";
     let config = Config::read(text, "test.toml", &vars).expect("valid");

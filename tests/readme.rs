@@ -216,8 +216,28 @@ fn the_sample_record_satisfies_its_schema() {
 fn the_first_commands_are_the_demo_and_the_tests() {
     assert_eq!(
         blocks(ENGLISH, "sh")[..2],
-        ["cargo run --release -- demo", "cargo test"]
+        ["cargo run --release -- demo", "tests/all.sh"]
     );
+}
+
+/// What the README calls all tests is what has to hold before anything lands.
+#[test]
+fn the_test_command_is_run_before_anything_lands() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path| std::fs::read_to_string(root.join(path)).expect("readable");
+    let landing = read(".ci/run");
+    assert!(landing.lines().any(|line| line == "tests/all.sh"));
+    // Installing a package that the README does not name would surprise whoever runs it.
+    let scripts = read("tests/install.sh") + &read("tests/services/kafka-and-postgres.sh");
+    let named = scripts.split("missing+=(").skip(1);
+    let packages = named.map(|rest| rest.split(')').next().expect("closed"));
+    let packages: Words = words(packages);
+    assert!(packages.len() >= 5, "{packages:?}");
+    for (name, text) in BOTH {
+        for package in &packages {
+            assert!(text.contains(package), "{name} does not name {package}");
+        }
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ readonly KAFKA_VERSION=4.1.1 SCALA_VERSION=2.13 LOG4J_VERSION=2.24.3
 readonly COPY_JARS=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 readonly READY_SECONDS=60
 readonly MARK=.unilink-services
+held=9
 
 usage() {
     cat <<'END'
@@ -147,6 +148,13 @@ listening() { # PORT, on any address
     awk -v port="$hex" '$4 == "0A" && $2 ~ port { found = 1 } END { exit !found }' "${files[@]}"
 }
 
+# One command at a time works on a directory: `down` waits for an `up` whose caller was killed, and then ends what that has
+# started. What is started must not inherit the lock; it is closed there.
+hold() { # DIR
+    exec {held}>>"$1/$MARK"
+    flock "$held"
+}
+
 # Sets `chosen` to the first of N free neighbouring ports. Where it begins to look is chance, so that two who look at the
 # same time hardly ever find the same.
 choose_port() { # N
@@ -247,7 +255,7 @@ start_kafka() { # DIR
     # Its own session: what ends the caller's terminal or process group is not meant for Kafka.
     setsid java -Xmx512m -Xms256m -XX:+UseG1GC -XX:MaxGCPauseMillis=20 -XX:+ExitOnOutOfMemoryError \
         -Dlog4j2.configurationFile="$1/kafka/log4j2.properties" -cp "$(jars_dir)/*" \
-        kafka.Kafka "$1/kafka/server.properties" </dev/null >>"$1/kafka/log" 2>&1 &
+        kafka.Kafka "$1/kafka/server.properties" </dev/null >>"$1/kafka/log" 2>&1 {held}>&- &
     pid=$!
     echo "$pid" >"$1/kafka/pid"
     await_kafka "$pid" "$1/kafka/log" "$begun"
@@ -336,7 +344,7 @@ start_postgres() { # DIR
     make_database "$1"
     # Its number may be another program's by now, and PostgreSQL would believe that it still runs.
     rm -f "$1/postgres/data/postmaster.pid"
-    as_postgres "$bin/pg_ctl" start -w -t "$READY_SECONDS" -s -D "$1/postgres/data" -l "$1/postgres/log" </dev/null >&2 ||
+    as_postgres "$bin/pg_ctl" start -w -t "$READY_SECONDS" -s -D "$1/postgres/data" -l "$1/postgres/log" </dev/null >&2 {held}>&- ||
         { tail -n 20 "$1/postgres/log" >&2; fail "PostgreSQL did not start; the end of its log stands above"; }
     PGPASSWORD=unilink "$bin/psql" -qAtX -h 127.0.0.1 -p "$port" -U unilink -d postgres >&2 <<'END'
 SELECT 'CREATE DATABASE unilink' WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = 'unilink') \gexec
@@ -389,6 +397,7 @@ up() { # DIR [OPTIONS]
         touch "$dir/$MARK"
         chmod a+x "$dir"
     fi
+    hold "$dir"
     postgres_bin >/dev/null
     has_java || fail "Java 17 is missing; '$0 install' installs it"
     fetch_kafka
@@ -403,6 +412,7 @@ up() { # DIR [OPTIONS]
 down() { # DIR
     [[ -e $1 ]] || return 0
     [[ -e $1/$MARK ]] || fail "$1 was not made by '$0 up'"
+    hold "$1"
     stop_kafka "$1"
     stop_postgres "$1"
     rm -rf "$1"
@@ -423,6 +433,8 @@ main() {
         (($# == 2)) || misuse
         service=$1 dir=$(realpath -m "$2")
         [[ $service == kafka || $service == postgres ]] || misuse
+        [[ -e $dir/$MARK ]] || fail "$dir was not made by '$0 up'"
+        hold "$dir"
         "${command}_$service" "$dir"
         ;;
     reset-group) (($# == 3)) || misuse; reset_group "$@" ;;
