@@ -34,8 +34,8 @@ pub enum KeysCommand {
 ///
 /// # Errors
 /// The file is there already, cannot be made or cannot be read.
-pub fn run(command: KeysCommand) -> Result<(), Failure> {
-    let (keys, file) = match &command {
+pub fn run(command: &KeysCommand) -> Result<(), Failure> {
+    let (keys, file) = match command {
         KeysCommand::New { file } => (Keys::create(file), file),
         KeysCommand::Show { file } => (Keys::load(file), file),
     };

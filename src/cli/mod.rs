@@ -152,7 +152,7 @@ async fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Topics(args) => topics::run(config(&common)?, args).await,
         Command::Migrate => migrate::run(config(&common)?).await,
         Command::Check(args) => check::run(config(&common)?, args).await,
-        Command::Keys(command) => keys::run(command),
+        Command::Keys(command) => keys::run(&command),
         Command::Simulate(args) => simulate::run(args).await,
         Command::Tail(args) => tail::run(config(&common)?, args).await,
     }

@@ -25,7 +25,6 @@ impl Door {
 }
 
 /// A lobby with its door closed. `why` is what it waits for, as `/readyz` shows it.
-#[must_use]
 pub fn lobby(why: &'static str) -> (Router, Door) {
     let door = Door(Arc::default());
     let router = Router::new()
