@@ -104,7 +104,8 @@ async fn ordeal(plan: &Plan, seed: u64) {
         harness::tail_of(&rig.logs())
     );
 
-    let judge = Judge::new(&parts, &planned, &accepted, !plan.faults.is_empty()).await;
+    let topics = verdict::Topics::read(&parts).await;
+    let judge = Judge::new(topics, &parts, &planned, &accepted, !plan.faults.is_empty()).await;
     judge.judge(&parts).await;
     let codes = rig.sim.stats().codes;
     println!(

@@ -160,6 +160,11 @@ impl Process {
         assert!(sent.unwrap().success());
     }
 
+    /// How it ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     pub async fn ended(&mut self) -> ExitStatus {
         let begun = Instant::now();
         loop {

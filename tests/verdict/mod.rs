@@ -7,13 +7,16 @@
     reason = "a helper of tests"
 )]
 
-use crate::harness::{DEAD, LINKED, LINKS, LOGINS, MERGES, Rig, header, json, topic};
-use crate::oracle::{Oracle, own_id};
+use crate::harness::{self, CONFLICTS, DEAD, LINKED, LINKS, LOGINS, MERGES, Rig, header, json};
+use crate::oracle::{Oracle, Truth, own_id};
 use crate::traffic::{Kind, Planned};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use unilink::bus::Stored;
 use unilink::cli::assemble::Parts;
 use unilink::model::{
-    Account, ClaimStatus, EventId, Fact, Millis, NewClaim, Reason, Sighting, UserId,
+    Account, ClaimStatus, EventId, Fact, Millis, NewClaim, PlatformId, Reason, Sighting, UnionId,
+    UnionKey, UserId,
 };
 use unilink::store::FoundUser;
 use uuid::Uuid;
@@ -27,7 +30,46 @@ struct Count {
     deferred: usize,
 }
 
+/// What a reader found on the topics, all of it: partition by partition, in order.
+#[derive(PartialEq, Eq)]
+pub struct Topics {
+    pub logins: Vec<Stored>,
+    pub linked: Vec<Stored>,
+    pub dead: Vec<Stored>,
+    pub links: Vec<Stored>,
+    pub merges: Vec<Stored>,
+    pub conflicts: Vec<Stored>,
+}
+
+impl Topics {
+    /// Read through the product's own bus.
+    pub async fn read(parts: &Parts) -> Self {
+        Self {
+            logins: harness::topic(parts, LOGINS).await,
+            linked: harness::topic(parts, LINKED).await,
+            dead: harness::topic(parts, DEAD).await,
+            links: harness::topic(parts, LINKS).await,
+            merges: harness::topic(parts, MERGES).await,
+            conflicts: harness::topic(parts, CONFLICTS).await,
+        }
+    }
+
+    /// How many records there are on each.
+    pub fn sizes(&self) -> [usize; 6] {
+        [
+            &self.logins,
+            &self.linked,
+            &self.dead,
+            &self.links,
+            &self.merges,
+            &self.conflicts,
+        ]
+        .map(Vec::len)
+    }
+}
+
 pub struct Judge {
+    topics: Topics,
     counts: HashMap<String, Count>,
     planned: HashMap<String, Planned>,
     accepted: HashSet<String>,
@@ -39,6 +81,7 @@ pub struct Judge {
 
 impl Judge {
     pub async fn new(
+        topics: Topics,
         parts: &Parts,
         planned: &[Planned],
         accepted: &HashSet<String>,
@@ -46,22 +89,22 @@ impl Judge {
     ) -> Self {
         let mut counts: HashMap<String, Count> = HashMap::new();
         let mut places = HashMap::new();
-        for record in topic(parts, LOGINS).await {
-            let id = json(&record)["id"].as_str().unwrap().to_owned();
+        for record in &topics.logins {
+            let id = json(record)["id"].as_str().unwrap().to_owned();
             counts.entry(id.clone()).or_default().records += 1;
             places.insert((record.partition, record.offset), id);
         }
-        for record in topic(parts, LINKED).await {
-            let id = json(&record)["id"].as_str().unwrap().to_owned();
+        for record in &topics.linked {
+            let id = json(record)["id"].as_str().unwrap().to_owned();
             counts.entry(id).or_default().linked += 1;
         }
         let mut letters = HashSet::new();
-        for record in topic(parts, DEAD).await {
-            let number = |name| header(&record, name).unwrap().parse::<i64>().unwrap();
+        for record in &topics.dead {
+            let number = |name| header(record, name).unwrap().parse::<i64>().unwrap();
             let place = (number("dlq_partition"), number("dlq_offset"));
             assert!(letters.insert(place), "two dead letters of {place:?}");
             let id = &places[&(u32::try_from(place.0).unwrap(), place.1)];
-            let reason = header(&record, "dlq_reason").unwrap();
+            let reason = header(record, "dlq_reason").unwrap();
             let count = counts.get_mut(id).unwrap();
             *count.dead.entry(reason).or_default() += 1;
         }
@@ -82,6 +125,7 @@ impl Judge {
             linked: sum(|c| c.linked),
             dead: sum(|c| c.dead.values().sum()),
             deferred: sum(|c| c.deferred),
+            topics,
             counts,
             planned: planned.iter().map(|p| (p.id.clone(), p.clone())).collect(),
             accepted: accepted.clone(),
@@ -105,7 +149,7 @@ impl Judge {
         self.all_accounted_for();
         self.each_as_it_must();
         self.users_are_the_oracles(parts).await;
-        revisions_are_gapless(parts).await;
+        self.revisions_are_gapless(parts).await;
         self.merges_are_flat(parts).await;
     }
 
@@ -197,6 +241,7 @@ impl Judge {
         let distinct: BTreeSet<_> = truth.users.values().collect();
         assert_eq!(totals.users, distinct.len() as u64, "users");
         assert!(truth.contested.len() > 20, "{}", truth.contested.len());
+        self.the_topics_tell_the_truth(&truth);
         let accounts: Vec<Account> = truth.users.keys().cloned().collect();
         let (mut active, mut contested) = (BTreeSet::new(), BTreeMap::new());
         for chunk in accounts.chunks(500) {
@@ -233,9 +278,64 @@ impl Judge {
         );
     }
 
+    /// Nothing older than an hour is here, so nothing is compacted yet: all revisions stand.
+    async fn revisions_are_gapless(&self, parts: &Parts) {
+        let mut revisions: HashMap<&[u8], u64> = HashMap::new();
+        for record in &self.topics.links {
+            let told = json(record)["revision"].as_u64().unwrap();
+            let last = revisions.entry(&record.key).or_default();
+            let key = String::from_utf8_lossy(&record.key);
+            assert_eq!(told, *last + 1, "revision of {key}");
+            *last = told;
+        }
+        let totals = parts.store.totals().await.unwrap();
+        assert_eq!(revisions.len() as u64, totals.accounts);
+    }
+
+    /// Whoever only reads the topics knows the same.
+    fn the_topics_tell_the_truth(&self, truth: &Truth) {
+        let mut told: HashMap<&[u8], Value> = HashMap::new();
+        for record in &self.topics.links {
+            told.insert(&record.key, json(record));
+        }
+        assert_eq!(told.len(), truth.users.len(), "accounts on the topic");
+        for (account, user) in &truth.users {
+            let key = account.key();
+            let value = &told[key.as_bytes()];
+            assert_eq!(value["user_id"], user.0.to_string(), "{key}");
+            let first = truth.lives[account].1.to_string();
+            assert_eq!(value["first_seen_at"], first, "{key}");
+            for claim in value["claims"].as_array().unwrap() {
+                let union = union(claim);
+                let claimed = (account.clone(), union);
+                match claim["status"].as_str() {
+                    Some("active") => assert!(truth.active.contains(&claimed), "{key}"),
+                    _ => {
+                        let why = truth.contested.get(&claimed).map(|why| why.word());
+                        assert_eq!(claim["why"].as_str(), why, "{key}");
+                    }
+                }
+            }
+        }
+        let mut conflicts = HashSet::new();
+        for record in &self.topics.conflicts {
+            let value = json(record);
+            let (app, openid) = (value["appid"].as_str(), value["openid"].as_str());
+            let account = harness::account(app.unwrap(), openid.unwrap());
+            let fresh = conflicts.insert((account, union(&value)));
+            assert!(fresh, "a conflict told twice: {value}");
+        }
+        let untold: Vec<_> = truth
+            .contested
+            .keys()
+            .filter(|c| !conflicts.contains(c))
+            .collect();
+        assert!(untold.is_empty(), "contested and not told: {untold:?}");
+    }
+
     /// Each id that was ever an account's own and is no longer its user's points straight to that.
     async fn merges_are_flat(&self, parts: &Parts) {
-        let merges = merges(parts).await;
+        let merges = merges(&self.topics.merges);
         for (from, into) in &merges {
             assert!(
                 !merges.contains_key(into),
@@ -247,7 +347,7 @@ impl Judge {
             }
         }
         // Whoever follows the topic can translate every id that account-links ever told.
-        let (last, ever) = links(parts).await;
+        let (last, ever) = links(&self.topics.links);
         for user in &ever {
             let current = merges.get(user).unwrap_or(user);
             assert!(
@@ -269,14 +369,21 @@ impl Judge {
     }
 }
 
+fn union(claim: &Value) -> UnionKey {
+    UnionKey {
+        platform: PlatformId::parse(claim["platform"].as_str().unwrap()).unwrap(),
+        unionid: UnionId::parse(claim["unionid"].as_str().unwrap()).unwrap(),
+    }
+}
+
 /// The newest record of each key on user-merges.
-async fn merges(parts: &Parts) -> BTreeMap<Uuid, Uuid> {
+fn merges(records: &[Stored]) -> BTreeMap<Uuid, Uuid> {
     let mut merges = BTreeMap::new();
-    for record in topic(parts, MERGES).await {
+    for record in records {
         let from = Uuid::try_parse(std::str::from_utf8(&record.key).unwrap()).unwrap();
         match &record.value {
             Some(_) => {
-                let into = json(&record)["into_user_id"]
+                let into = json(record)["into_user_id"]
                     .as_str()
                     .unwrap()
                     .parse()
@@ -292,39 +399,30 @@ async fn merges(parts: &Parts) -> BTreeMap<Uuid, Uuid> {
 }
 
 /// The user of each account as last told, and every user id ever told.
-async fn links(parts: &Parts) -> (BTreeMap<String, Uuid>, BTreeSet<Uuid>) {
+fn links(records: &[Stored]) -> (BTreeMap<String, Uuid>, BTreeSet<Uuid>) {
     let (mut last, mut ever) = (BTreeMap::new(), BTreeSet::new());
-    for record in topic(parts, LINKS).await {
-        let user: Uuid = json(&record)["user_id"].as_str().unwrap().parse().unwrap();
-        last.insert(String::from_utf8(record.key).unwrap(), user);
+    for record in records {
+        let user: Uuid = json(record)["user_id"].as_str().unwrap().parse().unwrap();
+        last.insert(String::from_utf8(record.key.clone()).unwrap(), user);
         ever.insert(user);
     }
     (last, ever)
 }
 
-/// Nothing older than an hour is here, so nothing is compacted yet: all revisions stand.
-async fn revisions_are_gapless(parts: &Parts) {
-    let mut revisions: HashMap<Vec<u8>, u64> = HashMap::new();
-    for record in topic(parts, LINKS).await {
-        let told = json(&record)["revision"].as_u64().unwrap();
-        let last = revisions.entry(record.key.clone()).or_default();
-        let key = String::from_utf8_lossy(&record.key);
-        assert_eq!(told, *last + 1, "revision of {key}");
-        *last = told;
-    }
-    let totals = parts.store.totals().await.unwrap();
-    assert_eq!(revisions.len() as u64, totals.accounts);
-}
-
-/// Over HTTP: every user id ever told answers, with the user it stands for now.
-pub async fn look_up(rig: &Rig, parts: &Parts) {
+/// Every user id ever told answers, with the user it stands for now; some of them over HTTP too,
+/// where `ask` gets the status and the answer.
+pub async fn users_resolve<A>(topics: &Topics, parts: &Parts, ask: impl Fn(Uuid) -> A)
+where
+    A: Future<Output = (u16, String)>,
+{
     /// One request each; more of them try nothing new.
     const MOST: usize = 300;
-    let (last, ever) = links(parts).await;
+    let (last, ever) = links(&topics.links);
     let step = ever.len().div_ceil(MOST).max(1);
     for user in ever.iter().step_by(step) {
-        let (status, found) = rig.get(&format!("/v1/users/{user}")).await;
-        assert_eq!(status, 200, "{user}: {found}");
+        let (status, text) = ask(*user).await;
+        assert_eq!(status, 200, "{user}: {text}");
+        let found: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(found["requested"], user.to_string());
         assert!(!found["accounts"].as_array().unwrap().is_empty(), "{found}");
     }
@@ -333,4 +431,14 @@ pub async fn look_up(rig: &Rig, parts: &Parts) {
         assert!(matches!(found, FoundUser::Is(..)), "{user}: {found:?}");
     }
     assert!(!last.is_empty());
+}
+
+/// The same, of a rig that serves.
+pub async fn look_up(rig: &Rig, parts: &Parts) {
+    let topics = Topics::read(parts).await;
+    users_resolve(&topics, parts, |user| async move {
+        let (status, found) = rig.get(&format!("/v1/users/{user}")).await;
+        (status, found.to_string())
+    })
+    .await;
 }

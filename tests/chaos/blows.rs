@@ -1,0 +1,279 @@
+//! What is done to the installation while logins come in, and how long it takes to get over it.
+
+use crate::gateway::Counts;
+use crate::site::{SESSION, Site, WORKERS, Worker, tails};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// A worker that is back under its name commits within this.
+const BACK: Duration = Duration::from_secs(10);
+/// What a dead worker held is taken over within this: its session, then the transaction that it may
+/// have left open, then the broker's next look for such.
+const TAKEN_OVER: Duration = Duration::from_secs(6 + 15 + 10 + 4);
+/// Longer than the session: the group has given the zombie's partitions to others.
+const UNDEAD: Duration = Duration::from_secs(SESSION.as_secs() + 3);
+
+#[derive(Clone, Copy, Debug)]
+pub enum Blow {
+    /// SIGKILL; it comes back under its name at once, or after a moment.
+    Kill,
+    /// SIGKILL of one that stays away until the others have all that it held.
+    Away,
+    /// SIGKILL of two at once, and again while they start: four.
+    Four,
+    /// SIGSTOP for longer than the session, then SIGCONT.
+    Zombie,
+    /// The same, and meanwhile another takes its name.
+    Replaced,
+    Broker,
+    Database,
+}
+
+/// How many of each.
+pub struct Wanted {
+    pub kills: usize,
+    pub zombies: usize,
+    pub brokers: usize,
+    pub databases: usize,
+}
+
+impl Wanted {
+    /// In an order of its own.
+    pub fn blows(&self, dice: &mut StdRng) -> Vec<Blow> {
+        let mut blows = Vec::new();
+        let mut kills = self.kills;
+        for n in 0.. {
+            let (blow, cost) = match n % 5 {
+                1 => (Blow::Away, 1),
+                3 if kills >= 4 => (Blow::Four, 4),
+                _ => (Blow::Kill, 1),
+            };
+            if kills == 0 {
+                break;
+            }
+            kills -= cost;
+            blows.push(blow);
+        }
+        let zombies = [Blow::Zombie, Blow::Replaced];
+        blows.extend((0..self.zombies).map(|n| zombies[n % 2]));
+        blows.extend((0..self.brokers).map(|_| Blow::Broker));
+        blows.extend((0..self.databases).map(|_| Blow::Database));
+        for i in (1..blows.len()).rev() {
+            blows.swap(i, dice.random_range(0..=i));
+        }
+        blows
+    }
+}
+
+/// Strikes.
+pub struct Fate<'s> {
+    site: &'s Site,
+    pub workers: Vec<Option<Worker>>,
+    dice: StdRng,
+    pub kills: usize,
+    /// How long it took to get over each sort of blow.
+    pub took: BTreeMap<&'static str, Vec<Duration>>,
+}
+
+impl<'s> Fate<'s> {
+    pub async fn new(site: &'s Site, seed: u64) -> Self {
+        Self {
+            workers: site.workers().await,
+            site,
+            dice: StdRng::seed_from_u64(seed),
+            kills: 0,
+            took: BTreeMap::new(),
+        }
+    }
+
+    /// All blows, spread over `events`; the traffic goes on until the last is over.
+    pub async fn strike(&mut self, counts: &Arc<Counts>, wanted: &Wanted, events: usize) {
+        let blows = wanted.blows(&mut self.dice);
+        let share = events / (blows.len() + 1);
+        let wait = |target: usize| async move {
+            counts.wanted.store(target + share, Ordering::Relaxed);
+            while counts.posted.load(Ordering::Relaxed) < target {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        for (n, blow) in blows.iter().enumerate() {
+            wait((n + 1) * share).await;
+            let begun = Instant::now();
+            self.blow(*blow).await;
+            eprintln!(
+                "{:?} after {} events: over in {:?}",
+                blow,
+                (n + 1) * share,
+                begun.elapsed()
+            );
+            self.all_live();
+        }
+        wait(events).await;
+        counts.enough.store(true, Ordering::Relaxed);
+    }
+
+    async fn blow(&mut self, blow: Blow) {
+        match blow {
+            Blow::Kill => self.kill_and_back().await,
+            Blow::Away => self.away().await,
+            Blow::Four => self.four().await,
+            Blow::Zombie => self.zombie().await,
+            Blow::Replaced => self.replaced().await,
+            Blow::Broker => self.broker().await,
+            Blow::Database => self.database().await,
+        }
+    }
+
+    /// Nobody ends but by our hand.
+    fn all_live(&mut self) {
+        for n in 0..WORKERS {
+            let worker = self.workers[n].as_mut().expect("all are back");
+            let gone = worker.process.has_ended();
+            assert!(gone.is_none(), "{gone:?}: {}", worker.process.logs());
+        }
+    }
+
+    fn any(&mut self) -> usize {
+        self.dice.random_range(0..WORKERS)
+    }
+
+    fn named(&mut self) -> usize {
+        self.dice.random_range(0..WORKERS - 1)
+    }
+
+    fn kill(&mut self, n: usize) {
+        // Dropped: killed and waited for.
+        drop(self.workers[n].take().expect("it runs"));
+        self.site.sim.note_kill();
+        self.kills += 1;
+    }
+
+    fn start(&mut self, n: usize) {
+        self.workers[n] = Some(self.site.worker(n));
+    }
+
+    fn note(&mut self, what: &'static str, took: Duration) {
+        self.took.entry(what).or_default().push(took);
+    }
+
+    async fn moment(&mut self, longest: u64) {
+        let millis = self.dice.random_range(0..longest);
+        tokio::time::sleep(Duration::from_millis(millis)).await;
+    }
+
+    async fn kill_and_back(&mut self) {
+        let n = self.any();
+        self.kill(n);
+        self.moment(300).await;
+        self.start(n);
+        let worker = self.workers[n].as_ref().expect("started");
+        let took = self.site.committed(worker).await;
+        if n + 1 < WORKERS {
+            let told = worker.process.logs();
+            assert!(took < BACK, "back after {took:?}: {told}");
+            self.note("back under its name", took);
+        } else {
+            self.note("back without a name", took);
+        }
+    }
+
+    async fn away(&mut self) {
+        let n = self.any();
+        self.kill(n);
+        let took = self.site.caught_up(&self.workers).await;
+        let told = tails(&self.workers);
+        assert!(took < TAKEN_OVER, "taken over after {took:?}: {told}");
+        self.note("taken over by others", took);
+        self.start(n);
+    }
+
+    async fn four(&mut self) {
+        let n = self.any();
+        let pair = [n, (n + 1) % WORKERS];
+        for _ in 0..2 {
+            for n in pair {
+                self.kill(n);
+            }
+            for n in pair {
+                self.start(n);
+            }
+            self.moment(1_500).await;
+        }
+    }
+
+    /// Answers that were written while it stands still are as good as lost.
+    async fn stop(&mut self, n: usize) {
+        let worker = self.workers[n].as_ref().expect("it runs");
+        worker.process.signal("STOP");
+        self.site.sim.note_kill();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        self.site.sim.note_kill();
+    }
+
+    async fn zombie(&mut self) {
+        let n = self.any();
+        self.stop(n).await;
+        tokio::time::sleep(UNDEAD).await;
+        let worker = self.workers[n].as_ref().expect("it runs");
+        worker.process.signal("CONT");
+        let took = self.site.caught_up(&self.workers).await;
+        self.note("caught up after a zombie", took);
+    }
+
+    async fn replaced(&mut self) {
+        let n = self.named();
+        self.stop(n).await;
+        let mut old = self.workers[n].take().expect("it runs");
+        self.start(n);
+        tokio::time::sleep(UNDEAD).await;
+        old.process.signal("CONT");
+        let status = old.process.ended().await;
+        let told = old.process.logs();
+        assert_eq!(status.code(), Some(1), "{told}");
+        assert!(
+            told.contains("give each worker a name of its own"),
+            "{told}"
+        );
+        let worker = self.workers[n].as_ref().expect("it runs");
+        self.site.committed(worker).await;
+        let took = self.site.caught_up(&self.workers).await;
+        self.note("caught up after a name was taken", took);
+    }
+
+    async fn broker(&mut self) {
+        self.site.act(|cluster| cluster.kill_broker()).await;
+        self.moment(3_000).await;
+        self.site.act(|cluster| cluster.start_broker()).await;
+        let took = self.site.caught_up(&self.workers).await;
+        self.note("caught up after the broker was back", took);
+    }
+
+    /// An answer that nobody could note is as good as lost.
+    async fn database(&mut self) {
+        self.site.act(|cluster| cluster.kill_database()).await;
+        self.site.sim.note_kill();
+        self.moment(3_000).await;
+        self.site.act(|cluster| cluster.start_database()).await;
+        self.site.sim.note_kill();
+        let took = self.site.caught_up(&self.workers).await;
+        self.note("caught up after the database was back", took);
+    }
+
+    /// How long it took to get over each sort of blow, for people.
+    pub fn summary(&self) -> String {
+        let lines = self.took.iter().map(|(what, took)| {
+            let mut took = took.clone();
+            took.sort();
+            let (median, most) = (took[took.len() / 2], took[took.len() - 1]);
+            format!(
+                "{what}: {} times, median {median:.1?}, longest {most:.1?}\n",
+                took.len()
+            )
+        });
+        lines.collect()
+    }
+}
