@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use unilink::bus::{Bus, Next};
+use unilink::bus::Next;
 use unilink::cli::assemble::Parts;
 use unilink::cli::prepare::Gatekeeper;
 use unilink::config::{Config, Environment};
