@@ -46,8 +46,9 @@ pub trait Store: Send + Sync {
     /// Reads, without locks and from one snapshot, what the keys name.
     async fn view(&self, keys: &Keys) -> Result<View, StoreError>;
 
-    /// Applies a batch in one transaction. The planner sees data that no other writer changes
-    /// before the commit. Nothing is written if it fails.
+    /// Applies a batch in one transaction. What the planner writes about or asks for no other writer
+    /// changes between what it saw and the commit; accounts of [`Batch::keys`] that it does not
+    /// write about may be changed. Nothing is written if it fails.
     async fn apply(&self, batch: &Batch, planner: &mut dyn Planner) -> Result<(), StoreError>;
 
     /// Input positions of all partitions that have one.

@@ -9,10 +9,10 @@
 
 use super::PostgresStore;
 use super::apply::Planned;
+use super::columns::AccountColumns;
 use super::rows::get;
 use super::session::{Fault, Session, query};
 use super::view::{Loaded, erasures};
-use super::write::AccountColumns;
 use crate::model::{Account, AccountRow, ClaimRow, Keys, UnionKey, View};
 use crate::store::Batch;
 use rustc_hash::{FxHashMap, FxHashSet};

@@ -7,7 +7,9 @@
 
 mod apply;
 mod birth;
+mod columns;
 mod deferred;
+mod due;
 mod erase;
 mod find;
 mod ledger;

@@ -4,8 +4,8 @@
 #[cfg(test)]
 mod tests {
     use crate::store::postgres::{
-        PostgresOptions, deferred, erase, find, ledger, lock, migrate, outbox, registers, view,
-        write,
+        PostgresOptions, columns, deferred, due, erase, find, ledger, lock, migrate, outbox,
+        registers, view, write,
     };
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 
@@ -19,8 +19,8 @@ mod tests {
         lock::MAKE_UNIONIDS,
         lock::LOCK_UNIONIDS,
         lock::LOCK_ACCOUNTS,
-        write::MAKE_ACCOUNTS,
-        write::PUT_ACCOUNTS,
+        columns::MAKE_ACCOUNTS,
+        columns::PUT_ACCOUNTS,
         write::PUT_CLAIMS,
         write::PUT_SESSION_KEYS,
         write::TRIM_SESSION_KEYS,
@@ -40,10 +40,10 @@ mod tests {
         deferred::WAKE,
         deferred::READY,
         deferred::AWAITED,
-        deferred::DUE_CODES,
-        deferred::DUE_OTHERS,
-        deferred::TAKE,
-        deferred::NEXT,
+        due::DUE_CODES,
+        due::DUE_OTHERS,
+        due::TAKE,
+        due::NEXT,
         ledger::READ,
         ledger::WRITE,
         ledger::ERASED,
@@ -88,7 +88,7 @@ mod tests {
     /// A scan of a table, or an index read from end to end.
     fn faults<'p>(sql: &str, plan: &'p [String]) -> Vec<&'p String> {
         // These read the first app, or the first due row, of an index that holds open work only.
-        let first = [deferred::DUE_CODES, deferred::DUE_OTHERS, deferred::NEXT].contains(&sql);
+        let first = [due::DUE_CODES, due::DUE_OTHERS, due::NEXT].contains(&sql);
         let mut faults = Vec::new();
         for (n, line) in plan.iter().enumerate() {
             let step = line.trim_start().trim_start_matches("->").trim_start();

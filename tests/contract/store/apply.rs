@@ -324,7 +324,7 @@ pub async fn eight_sessions_on_meeting_people_lose_nothing(home: &dyn Home) {
             );
         }
     }
-    assert_eq!(told.len() as u32, PEOPLE * ACCOUNTS);
+    assert_eq!(told.len(), (PEOPLE * ACCOUNTS) as usize);
 }
 
 pub async fn positions_are_kept_as_given(home: &dyn Home) {

@@ -1,0 +1,125 @@
+//! Deferred resolutions that are due: leased, fairly between apps. Workers that look at the same
+//! moment pass over each other's rows.
+
+use super::PostgresStore;
+use super::rows::{count, get, key_or_null, millis, parsed, small};
+use super::session::{Fault, query};
+use crate::model::{AppId, EventId, Millis};
+use crate::store::rules::{expect_rows, in_turns};
+use crate::store::{Deferred, StoreError, WaitsFor};
+use rustc_hash::FxHashMap;
+use sqlx::postgres::PgRow;
+use std::collections::BTreeMap;
+
+macro_rules! due {
+    ($kind:literal, $order:literal, $all:literal) => {
+        concat!(
+            "WITH RECURSIVE apps(app) AS (\
+             (SELECT d.app FROM deferred d WHERE d.done_at IS NULL AND ",
+            $kind,
+            " ORDER BY d.app LIMIT 1) UNION ALL SELECT (SELECT d.app FROM deferred d \
+             WHERE d.done_at IS NULL AND ",
+            $kind,
+            " AND d.app > apps.app ORDER BY d.app LIMIT 1) FROM apps WHERE app IS NOT NULL) \
+             SELECT d.id, d.app FROM apps CROSS JOIN LATERAL (SELECT * FROM deferred d \
+             WHERE d.done_at IS NULL AND ",
+            $kind,
+            " AND d.app = apps.app AND d.next_at <= $1 ORDER BY ",
+            $order,
+            " LIMIT $2 FOR UPDATE SKIP LOCKED) d ORDER BY ",
+            $all
+        )
+    };
+}
+/// Due rows of each app, up to a limit each: codes newest first …
+pub(super) const DUE_CODES: &str = due!(
+    "d.has_code",
+    "d.since DESC",
+    "d.since DESC, d.\"offset\" DESC"
+);
+/// … the others by the time at which they were due.
+pub(super) const DUE_OTHERS: &str = due!("NOT d.has_code", "d.next_at", "d.next_at, d.since, d.id");
+pub(super) const TAKE: &str = "SELECT d.id, d.partition, d.\"offset\", d.silent, d.event, d.app, \
+     d.account, d.has_code, d.waits_key, d.next_at, d.expires_at, d.attempts, d.record, d.since \
+     FROM unnest($1::bigint[]) AS k(id) \
+     CROSS JOIN LATERAL (SELECT * FROM deferred x WHERE x.id = k.id LIMIT 1) d";
+const LEASE: &str = "UPDATE deferred SET next_at = $2, leased = true, woken = false \
+     WHERE id = ANY($1::bigint[])";
+pub(super) const NEXT: &str =
+    "SELECT next_at FROM deferred WHERE done_at IS NULL ORDER BY next_at + 0 LIMIT 1";
+
+impl PostgresStore {
+    pub(super) async fn lease_due(
+        &self,
+        now: Millis,
+        lease_ms: i64,
+        limit: usize,
+    ) -> Result<Vec<Deferred>, Fault> {
+        // Polled all the time: mostly there is nothing to take.
+        if limit == 0 || self.read_next_due().await?.is_none_or(|next| next > now) {
+            return Ok(Vec::new());
+        }
+        let mut session = self.session().await?;
+        session.run("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        let codes = session.all(query(DUE_CODES).bind(now.0).bind(most));
+        let mut ids = in_turns(candidates(&codes.await?)?);
+        if ids.len() < limit {
+            let others = session.all(query(DUE_OTHERS).bind(now.0).bind(most));
+            ids.extend(in_turns(candidates(&others.await?)?));
+        }
+        ids.truncate(limit);
+        let mut taken = FxHashMap::default();
+        for row in session.all(query(TAKE).bind(&ids)).await? {
+            taken.insert(get::<i64>(&row, 0)?, deferred(&row)?);
+        }
+        let lease = query(LEASE).bind(&ids).bind(now.plus(lease_ms).0);
+        let touched = session.exec(lease).await?;
+        expect_rows("leases", ids.len(), touched)?;
+        session.commit().await?;
+        session.give_back();
+        Ok(ids.iter().filter_map(|id| taken.remove(id)).collect())
+    }
+
+    pub(super) async fn read_next_due(&self) -> Result<Option<Millis>, Fault> {
+        let rows = self.read(query(NEXT)).await?;
+        Ok(rows.first().map(|row| millis(row, 0)).transpose()?)
+    }
+
+    pub(super) async fn count_deferred(&self) -> Result<BTreeMap<AppId, u64>, Fault> {
+        let sql = "SELECT app, count(*) FROM deferred WHERE done_at IS NULL GROUP BY app";
+        let rows = self.read(query(sql)).await?;
+        let counts = rows
+            .iter()
+            .map(|row| Ok((parsed(row, 0, AppId::parse)?, count(row, 1)?)));
+        Ok(counts.collect::<Result<_, StoreError>>()?)
+    }
+}
+
+/// Ids with their app, in order.
+fn candidates(rows: &[PgRow]) -> Result<Vec<(i64, String)>, StoreError> {
+    rows.iter()
+        .map(|row| Ok((get(row, 0)?, get(row, 1)?)))
+        .collect()
+}
+
+fn deferred(row: &PgRow) -> Result<Deferred, StoreError> {
+    Ok(Deferred {
+        partition: small(row, 1)?,
+        offset: get(row, 2)?,
+        silent: get(row, 3)?,
+        event: parsed(row, 4, EventId::parse)?,
+        app: parsed(row, 5, AppId::parse)?,
+        account: key_or_null(row, 6)?,
+        has_code: get(row, 7)?,
+        waits_for: match get(row, 8)? {
+            true => WaitsFor::SessionKey,
+            false => WaitsFor::Time,
+        },
+        next_at: millis(row, 9)?,
+        expires_at: millis(row, 10)?,
+        attempts: small(row, 11)?,
+        record: get(row, 12)?,
+        since: millis(row, 13)?,
+    })
+}
