@@ -3,7 +3,7 @@
 
 use super::fault;
 use super::settings::{KafkaSettings, refused};
-use super::talk::{Plain, Talk};
+use super::talk::Plain;
 use crate::bus::{BusError, Record, partition_of};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -36,7 +36,7 @@ pub struct Catalog {
 impl Catalog {
     pub fn new(settings: &KafkaSettings) -> Result<Self, BusError> {
         let config = settings.watcher();
-        let watcher = config.create_with_context(Plain(Talk::new("watcher")));
+        let watcher = config.create_with_context(Plain);
         Ok(Self {
             watcher: Arc::new(watcher.map_err(refused)?),
             counts: RwLock::default(),

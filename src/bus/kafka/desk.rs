@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// A single call that takes longer than this is given up; all of them have shorter timeouts.
-const STUCK: Duration = Duration::from_secs(60);
+const STUCK: Duration = Duration::from_secs(30);
 
 /// A unit whose records have their partitions.
 pub struct Work {

@@ -9,7 +9,7 @@ use super::desk::{Abandoned, Desk};
 use super::fault;
 use super::settings::{KafkaSettings, refused};
 use super::state::{Question, Shared};
-use super::talk::{Plain, Talk};
+use super::talk::Plain;
 use crate::bus::{Assigned, BusError, Progress};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, KafkaResult};
@@ -37,8 +37,7 @@ impl Onlookers {
     pub fn open(settings: &KafkaSettings) -> Result<Self, BusError> {
         let open = |group: &str| {
             let config = settings.onlooker(group);
-            let context = Plain(Talk::new("onlooker"));
-            let made: KafkaResult<BaseConsumer<Plain>> = config.create_with_context(context);
+            let made: KafkaResult<BaseConsumer<Plain>> = config.create_with_context(Plain);
             made.map_err(refused)
         };
         let relay = open(&settings.relay_group())?;

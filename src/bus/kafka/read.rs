@@ -3,7 +3,7 @@
 
 use super::catalog::{Catalog, blocking};
 use super::settings::{KafkaSettings, refused};
-use super::talk::{Plain, Talk};
+use super::talk::Plain;
 use super::{codec, fault};
 use crate::bus::{BusError, Range, Stored};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -110,8 +110,7 @@ impl Readers {
             return Ok(idle.swap_remove(free));
         }
         drop(idle);
-        let context = Plain(Talk::new("reader"));
-        let made = self.settings.reader().create_with_context(context);
+        let made = self.settings.reader().create_with_context(Plain);
         let consumer = made.map_err(refused)?;
         Ok(Reader { consumer, at: None })
     }

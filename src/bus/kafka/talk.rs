@@ -4,7 +4,7 @@
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -54,9 +54,12 @@ impl Talk {
         }
     }
 
-    /// An error of the client as a whole.
+    /// An error of the client as a whole. Its log tells of a lost connection, too.
     pub fn error(&self, error: &KafkaError, reason: &str) {
-        if let Some(last) = self.room() {
+        let lost = Some(RDKafkaErrorCode::BrokerTransportFailure);
+        if error.rdkafka_error_code() != lost
+            && let Some(last) = self.room()
+        {
             let client = self.client;
             tracing::warn!(client, %error, last, "librdkafka: {reason}");
         }
@@ -76,17 +79,18 @@ impl Talk {
     }
 }
 
-/// The context of clients that need no other.
+/// The context of clients that only ask or read. Whoever asks them is told what fails; that brokers
+/// are away is told by members and publishers.
 #[derive(Debug)]
-pub struct Plain(pub Talk);
+pub struct Plain;
 
 impl ClientContext for Plain {
-    fn log(&self, level: RDKafkaLogLevel, fac: &str, log_message: &str) {
-        self.0.line(level, fac, log_message);
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, text: &str) {
+        tracing::debug!(facility, "librdkafka: {text}");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(&error, reason);
+        tracing::debug!(%error, "librdkafka: {reason}");
     }
 }
 

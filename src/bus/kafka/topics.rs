@@ -3,7 +3,7 @@
 use super::catalog::{Watcher, blocking};
 use super::fault;
 use super::settings::{KafkaSettings, refused};
-use super::talk::{Plain, Talk};
+use super::talk::Plain;
 use crate::bus::{BusError, Keep, TopicSpec, TopicState};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer;
@@ -84,7 +84,7 @@ async fn look(watcher: &Arc<Watcher>) -> Result<Counts, BusError> {
 async fn create(settings: &KafkaSettings, missing: &[&TopicSpec]) -> Result<(), BusError> {
     let admin: AdminClient<Plain> = settings
         .watcher()
-        .create_with_context(Plain(Talk::new("admin")))
+        .create_with_context(Plain)
         .map_err(refused)?;
     let configs: Vec<[(&str, String); 3]> = missing.iter().map(|s| config(s.keep)).collect();
     let mut topics = Vec::with_capacity(missing.len());
