@@ -285,7 +285,7 @@ mod tests {
         let birth = Birth {
             partitions: 1,
             group: "g".into(),
-            namespace_hash: [0; 32],
+            secrets_hash: [0; 32],
         };
         let mac: Mac = Arc::new(|_| [0; 32]);
         let store = SqliteStore::open(Arc::clone(&file), birth, NAMESPACE, mac);
