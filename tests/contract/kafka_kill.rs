@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -63,7 +63,8 @@ impl Worker {
         let until = Instant::now() + PATIENCE;
         loop {
             let left = until.saturating_duration_since(Instant::now());
-            let line = self.lines.recv_timeout(left).unwrap();
+            let line = self.lines.recv_timeout(left);
+            let line = line.unwrap_or_else(|_| panic!("it does not say \"{begin}\""));
             if line.starts_with(begin) {
                 return line;
             }
@@ -74,6 +75,12 @@ impl Worker {
         let pid = self.child.id().to_string();
         let done = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(done.success());
+    }
+
+    /// Stands still, and what it had asked the brokers to end has ended.
+    fn rest(&self) {
+        self.signal("-STOP");
+        std::thread::sleep(Duration::from_millis(700));
     }
 
     fn kill(mut self) {
@@ -172,9 +179,9 @@ fn read(outsider: &BaseConsumer, topic: &str) -> BTreeMap<i32, Vec<(i64, Vec<u8>
             .unwrap();
     }
     outsider.assign(&list).unwrap();
-    let (mut read, mut ends) = (BTreeMap::<_, Vec<_>>::new(), 0);
+    let (mut read, mut ends) = (BTreeMap::<_, Vec<_>>::new(), BTreeSet::new());
     let until = Instant::now() + PATIENCE;
-    while ends < parts {
+    while ends.len() < usize::try_from(parts).unwrap() {
         assert!(Instant::now() < until, "the topic has no end");
         match outsider.poll(Duration::from_millis(100)) {
             Some(Ok(message)) => {
@@ -182,7 +189,7 @@ fn read(outsider: &BaseConsumer, topic: &str) -> BTreeMap<i32, Vec<(i64, Vec<u8>
                 let part = read.entry(message.partition()).or_default();
                 part.push((text.parse().unwrap(), message.key().unwrap().to_vec()));
             }
-            Some(Err(KafkaError::PartitionEOF(_))) => ends += 1,
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(ends.insert(partition)),
             Some(Err(error)) => panic!("{error}"),
             None => {}
         }
@@ -251,7 +258,7 @@ async fn a_worker_that_is_killed_leaves_no_torn_unit_and_comes_back_at_once() {
     worker.kill();
     let heir = Worker::start(&world, Some("one"));
     heir.says("given");
-    heir.signal("-STOP");
+    heir.rest();
     last = check(&world).max(last);
     assert_eq!(last, committed(&world));
     heir.kill();
@@ -305,14 +312,16 @@ async fn a_zombie_commits_nothing() {
             heir.commit(unit(term, at + 1, &out)).await.unwrap();
         }
         drop((heir, bus));
+        zombie.rest();
         check(&world);
-        zombie.says("given");
+        zombie.signal("-CONT");
+        zombie.says("committed");
     }
     zombie.says("committed");
     zombie.kill();
     zombie = Worker::start(&world, None);
     zombie.says("given");
-    zombie.signal("-STOP");
+    zombie.rest();
     assert_eq!(check(&world), committed(&world));
     zombie.kill();
 }
