@@ -1,6 +1,7 @@
 //! What is done to the installation while logins come in, and how long it takes to get over it.
 
 use crate::gateway::Counts;
+use crate::harness;
 use crate::site::{SESSION, Site, WORKERS, Worker, tails};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -105,9 +106,9 @@ impl<'s> Fate<'s> {
             let begun = Instant::now();
             self.blow(*blow).await;
             eprintln!(
-                "{:?} after {} events: over in {:?}",
-                blow,
-                (n + 1) * share,
+                "{} {blow:?} after {} events: over in {:.1?}",
+                harness::now(),
+                counts.posted.load(Ordering::Relaxed),
                 begun.elapsed()
             );
             self.all_live();
@@ -224,22 +225,33 @@ impl<'s> Fate<'s> {
         self.note("caught up after a zombie", took);
     }
 
+    /// Of two with one name the group keeps the one that joined last: mostly the newer one, but a
+    /// zombie whose store was lost meanwhile joins anew. Either way the other one ends and says why.
     async fn replaced(&mut self) {
         let n = self.named();
         self.stop(n).await;
         let mut old = self.workers[n].take().expect("it runs");
-        self.start(n);
+        let mut new = self.site.worker(n);
         tokio::time::sleep(UNDEAD).await;
         old.process.signal("CONT");
-        let status = old.process.ended().await;
-        let told = old.process.logs();
-        assert_eq!(status.code(), Some(1), "{told}");
+        let begun = Instant::now();
+        let (left, mut ended) = loop {
+            if old.process.has_ended().is_some() {
+                break (new, old);
+            } else if new.process.has_ended().is_some() {
+                break (old, new);
+            }
+            let told = format!("{}\n{}", old.process.logs(), new.process.logs());
+            assert!(begun.elapsed() < TAKEN_OVER, "both live: {told}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let told = ended.process.logs();
+        assert_eq!(ended.process.ended().await.code(), Some(1), "{told}");
         assert!(
             told.contains("give each worker a name of its own"),
             "{told}"
         );
-        let worker = self.workers[n].as_ref().expect("it runs");
-        self.site.committed(worker).await;
+        self.workers[n] = Some(left);
         let took = self.site.caught_up(&self.workers).await;
         self.note("caught up after a name was taken", took);
     }
