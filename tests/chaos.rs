@@ -46,6 +46,9 @@ fn number(name: &str, otherwise: usize) -> usize {
     std::env::var(name).map_or(otherwise, |n| n.parse().expect("a number"))
 }
 
+/// One at a time: each has a Kafka, a PostgreSQL and six processes of its own, and some are timed.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 fn seed() -> u64 {
     number("SEED", 11) as u64
 }
@@ -58,6 +61,7 @@ async fn all_topics(site: &Site) -> Topics {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn blows_lose_nothing_and_repeat_nothing() {
+    let _alone = ALONE.lock().await;
     let begun = Instant::now();
     let Some(site) = Site::new(seed()).await else {
         return;
@@ -98,6 +102,7 @@ async fn blows_lose_nothing_and_repeat_nothing() {
         counts.slowest_refusal.load(Ordering::Relaxed),
         fate.summary(),
     );
+    fate.quick_enough();
 }
 
 /// What the independent reader says.
@@ -163,6 +168,7 @@ async fn state(site: &Site) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_of_the_group_publishes_nothing_again() {
+    let _alone = ALONE.lock().await;
     let Some(site) = Site::new(seed() + 1).await else {
         return;
     };
@@ -214,6 +220,7 @@ async fn stopped(workers: &mut [Option<Worker>]) {
 async fn services_that_are_away_are_waited_for() {
     /// Services are back, and so is everything that waited for them.
     const CAUGHT_UP: Duration = Duration::from_secs(60);
+    let _alone = ALONE.lock().await;
     let away = Duration::from_secs(number("AWAY", 8) as u64);
     let Some(site) = Site::new(seed() + 2).await else {
         return;

@@ -264,6 +264,21 @@ impl Site {
     }
 }
 
+impl Drop for Site {
+    /// The logs go with the directory, and whoever looks for what went wrong wants them all.
+    fn drop(&mut self) {
+        if std::thread::panicking() || std::env::var("UNILINK_CHAOS_LOGS").is_ok() {
+            let kept = concat!(env!("CARGO_TARGET_TMPDIR"), "/chaos-logs");
+            let kept = format!("{kept}-{}", std::process::id());
+            std::fs::create_dir_all(&kept).ok();
+            for (name, log) in self.logs() {
+                std::fs::write(format!("{kept}/{name}"), log).ok();
+            }
+            eprintln!("The logs of all processes are in {kept}.");
+        }
+    }
+}
+
 fn texts_of(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
