@@ -15,6 +15,7 @@ mod lock;
 mod outbox;
 mod plans;
 mod prune;
+mod rebuild;
 mod registers;
 mod rows;
 mod schema;
@@ -25,6 +26,7 @@ mod write;
 
 pub use schema::migrate;
 
+use super::birth::Opens;
 use super::marks::Marks;
 use super::{
     Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac, OutboxRow,
@@ -124,6 +126,30 @@ impl PostgresStore {
         namespace: Uuid,
         mac: Mac,
     ) -> Result<Self, StoreError> {
+        Self::connect_as(Opens::Role, options, birth, namespace, mac).await
+    }
+
+    /// Connects to the store for a rebuild: partitions and group may be others, and an earlier
+    /// rebuild may have been interrupted.
+    ///
+    /// # Errors
+    /// The store is of another namespace or schema.
+    pub async fn connect_to_rebuild(
+        options: PostgresOptions,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
+        Self::connect_as(Opens::Rebuild, options, birth, namespace, mac).await
+    }
+
+    async fn connect_as(
+        opens: Opens,
+        options: PostgresOptions,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
         let pool = PgPoolOptions::new()
             .max_connections(options.connections.max(1))
             .acquire_timeout(ACQUIRE)
@@ -139,7 +165,7 @@ impl PostgresStore {
         let pool = pool.connect_lazy_with(options.connect()?);
         let mut session = Session::new(&pool).await?;
         schema::check(&mut session).await?;
-        let identity = birth::open(&mut session, &birth, namespace).await?;
+        let identity = birth::open(&mut session, &birth, namespace, opens).await?;
         session.give_back();
         Ok(Self {
             pool,
