@@ -11,6 +11,7 @@ pub mod intake;
 pub mod link;
 pub mod model;
 pub mod outbox;
+pub mod rebuild;
 pub mod resolve;
 pub mod seal;
 pub mod shutdown;

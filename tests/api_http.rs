@@ -723,6 +723,14 @@ struct NoBus;
 
 #[async_trait]
 impl unilink::bus::Bus for NoBus {
+    async fn group(&self) -> Result<Vec<unilink::bus::Assigned>, unilink::bus::BusError> {
+        Err(unilink::bus::BusError::Refused("no log".to_owned()))
+    }
+
+    async fn place(&self, _: &[unilink::bus::Progress]) -> Result<(), unilink::bus::BusError> {
+        Err(unilink::bus::BusError::Refused("no log".to_owned()))
+    }
+
     async fn publish(&self, _: Vec<unilink::bus::Record>) -> Result<(), unilink::bus::BusError> {
         Ok(())
     }

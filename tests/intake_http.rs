@@ -18,7 +18,9 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
-use unilink::bus::{Bus, BusError, Member, Range, Record, Stored, TopicSpec, TopicState};
+use unilink::bus::{
+    Assigned, Bus, BusError, Member, Progress, Range, Record, Stored, TopicSpec, TopicState,
+};
 use unilink::http::{Keys, Listening};
 use unilink::intake::{IntakeDeps, Limits, Prepare, Prepared, Refusal, RefusalKind, router};
 use unilink::model::{EventId, Millis, Secret};
@@ -71,6 +73,12 @@ impl Bus for FakeBus {
     }
     async fn topics(&self, _: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
         Ok(Vec::new())
+    }
+    async fn group(&self) -> Result<Vec<Assigned>, BusError> {
+        Ok(Vec::new())
+    }
+    async fn place(&self, _: &[Progress]) -> Result<(), BusError> {
+        Err(BusError::Refused("not here".into()))
     }
 }
 

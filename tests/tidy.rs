@@ -36,6 +36,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("outbox", &["bus", "store", "telemetry"]),
     ("simulate", &["model"]),
     (
+        "rebuild",
+        &[
+            "model", "wire", "bus", "seal", "link", "store", "resolve", "worker", "clock",
+        ],
+    ),
+    (
         "worker",
         &[
             "model",

@@ -208,6 +208,11 @@ pub trait Bus: Send + Sync {
     /// Creates what is missing and tells how the topics are, in the order asked. `Refused` if one has
     /// another number of partitions.
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError>;
+    /// What the group remembers of each partition of the input topic, without joining it.
+    async fn group(&self) -> Result<Vec<Assigned>, BusError>;
+    /// Sets what the group remembers, as an operator does. `Refused` while it has members, even
+    /// for nothing to set.
+    async fn place(&self, progress: &[Progress]) -> Result<(), BusError>;
     /// Forgets what the topics need not keep any longer at `now`, a bounded piece of it, and tells
     /// whether there is more. A bus that does this by itself has nothing to do.
     async fn upkeep(&self, _now: Millis) -> Result<bool, BusError> {

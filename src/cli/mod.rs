@@ -12,6 +12,7 @@ mod migrate;
 mod patience;
 pub mod prepare;
 mod reach;
+mod rebuild;
 mod report;
 mod role;
 mod serve;
@@ -79,6 +80,9 @@ enum Command {
     /// Look at configuration, keys, database and bus, one line each; exit status 1 if one is not in
     /// order. Changes nothing, but that a database that was never used is pinned to this configuration
     Check(check::CheckArgs),
+    /// Make the store anew from the topics (an empty or restored database), or the topics from the store
+    /// (lost or resized topics). All workers must be stopped; interrupted, it is run again
+    Rebuild(rebuild::RebuildArgs),
     /// Make a key file, or show its public keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -152,6 +156,7 @@ async fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Topics(args) => topics::run(config(&common)?, args).await,
         Command::Migrate => migrate::run(config(&common)?).await,
         Command::Check(args) => check::run(config(&common)?, args).await,
+        Command::Rebuild(args) => rebuild::run(config(&common)?, args).await,
         Command::Keys(command) => keys::run(&command),
         Command::Simulate(args) => simulate::run(args).await,
         Command::Tail(args) => tail::run(config(&common)?, args).await,

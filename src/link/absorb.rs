@@ -30,6 +30,11 @@ pub(super) fn absorb<'a>(graph: &mut Graph<'a>, facts: &'a [Fact], rules: &Rules
             registers.decide(graph, decision);
         }
     }
+    for fact in facts {
+        if let Fact::Review(review) = fact {
+            registers.review(graph, review);
+        }
+    }
     let mut sightings = Vec::with_capacity(facts.len());
     for fact in facts {
         if let Fact::Sighting(s) = fact {

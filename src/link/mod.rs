@@ -84,6 +84,7 @@ fn accounts_of(fact: &Fact) -> impl Iterator<Item = &Account> {
     let (one, two) = match fact {
         Fact::Sighting(sighting) => (&sighting.account, None),
         Fact::Erasure(erasure) => (&erasure.account, None),
+        Fact::Review(review) => (&review.account, None),
         Fact::Decision(decision) => match &decision.ruling {
             Ruling::Claim { account, .. } => (account, None),
             Ruling::Pair { a, b, .. } => (a, Some(b)),

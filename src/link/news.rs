@@ -43,11 +43,12 @@ impl Publisher {
 
     /// The stored life is over: a null for the account, and one for its own id unless that was
     /// current, for then there is no record of it.
-    pub fn ended(&mut self, node: &AccountNode<'_>) {
+    /// The null has the tombstone's revision, which is the last there is.
+    pub fn ended(&mut self, node: &AccountNode<'_>, last: Option<u64>) {
         let Some(row) = node.stored else { return };
         self.news.push(News::Unlinked {
             account: row.account.clone(),
-            revision: row.revision + 1,
+            revision: last.unwrap_or(row.revision + 1),
         });
         self.leave(row);
     }

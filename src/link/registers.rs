@@ -6,8 +6,8 @@
 
 use super::graph::Graph;
 use crate::model::{
-    Account, ClaimKey, ClaimVerdict, Decision, Erasure, Millis, NeverPair, Ruled, Ruling,
-    Tombstone, UnionKey,
+    Account, ClaimKey, ClaimVerdict, Decision, Erasure, EventId, Millis, NeverPair, Review, Ruled,
+    Ruling, Tombstone, UnionKey,
 };
 use rustc_hash::FxHashSet;
 use std::collections::BTreeMap;
@@ -42,9 +42,37 @@ impl Registers {
             Some(_) => {
                 node.life = None;
                 node.ended = true;
-                end_claims(graph, a, erasure);
+                end_claims(graph, a, &erasure.cause);
             }
             None => {}
+        }
+    }
+
+    /// Decides anew from what is stored. A life that should have ended with an erasure ends now: its
+    /// row was read from another moment than the tombstone.
+    pub fn review<'a>(&mut self, graph: &mut Graph<'a>, review: &'a Review) {
+        let a = graph.account(&review.account);
+        graph.load_account(a);
+        let node = &graph.accounts[a];
+        let (Some(life), Some(row)) = (&node.life, node.stored) else {
+            return;
+        };
+        let stone = graph.view.tombstones.get(node.account);
+        let over =
+            |at: Millis| life.first_seen_at <= at && !self.tombstones.contains_key(node.account);
+        match stone.filter(|stone| over(stone.erased_at)) {
+            None => graph.seed_account(a, &review.cause),
+            Some(stone) => {
+                let stone = Tombstone {
+                    revision: stone.revision.max(row.revision + 1),
+                    ..stone.clone()
+                };
+                self.tombstones.insert(stone.account.clone(), stone);
+                graph.seed_account(a, &review.cause);
+                graph.accounts[a].life = None;
+                graph.accounts[a].ended = true;
+                end_claims(graph, a, &review.cause);
+            }
         }
     }
 
@@ -53,6 +81,12 @@ impl Registers {
         let earlier = self.tombstones.remove(node.account);
         let earlier = earlier.or_else(|| graph.view.tombstones.get(node.account).cloned());
         let (mut own_ids, revision) = earlier.map_or((Vec::new(), 0), |t| (t.own_ids, t.revision));
+        // Whoever reads the tombstone alone knows the account by its very first own id.
+        let first = node.account.own_id(ns, Millis(0));
+        if own_ids.first() != Some(&first) {
+            own_ids.retain(|id| *id != first);
+            own_ids.insert(0, first);
+        }
         let generation = node.life.as_ref().map(|life| life.generation);
         let own = node
             .account
@@ -88,7 +122,7 @@ impl Registers {
         graph: &mut Graph<'a>,
         edge: usize,
         verdict: Option<ClaimVerdict>,
-        cause: &'a crate::model::EventId,
+        cause: &'a EventId,
     ) {
         if let Some(now) = &mut graph.edges[edge].now
             && now.verdict != verdict
@@ -245,11 +279,11 @@ pub(super) struct Survivors {
     pub pairs: Vec<(NeverPair, Ruled)>,
 }
 
-fn end_claims<'a>(graph: &mut Graph<'a>, a: usize, erasure: &'a Erasure) {
+fn end_claims<'a>(graph: &mut Graph<'a>, a: usize, cause: &'a EventId) {
     let edges: Vec<usize> = graph.claims_of(a).collect();
     for edge in edges {
         graph.edges[edge].now = None;
-        graph.seed_claim(edge, &erasure.cause);
+        graph.seed_claim(edge, cause);
     }
 }
 

@@ -114,7 +114,9 @@ impl<'g, 'a> Settling<'g, 'a> {
     fn account(&mut self, a: usize) {
         let node = &self.graph.accounts[a];
         if node.ended {
-            self.publisher.ended(node);
+            let stone = self.registers.tombstones.get(node.account);
+            self.publisher
+                .ended(node, stone.map(|stone| stone.revision));
         }
         let Some(decided) = self.decided(a) else {
             return;

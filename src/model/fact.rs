@@ -12,6 +12,18 @@ pub enum Fact {
     Decision(Decision),
     /// An account is erased.
     Erasure(Erasure),
+    /// What is stored of an account is decided anew.
+    Review(Review),
+}
+
+/// Says nothing new: everything that the account reaches is decided anew from what is stored. On a
+/// sound state it changes nothing; a rebuild puts rows together that may be of different moments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Review {
+    /// Whose.
+    pub account: Account,
+    /// What causes it, where it makes a difference.
+    pub cause: EventId,
 }
 
 /// An account was seen at a time.

@@ -16,7 +16,7 @@ pub mod view;
 
 pub use apps::{App, AppKind, Apps, Binding};
 pub use changes::{Changes, LinkMethod, Linked, News, Outcome, SightingResult};
-pub use fact::{ClaimVerdict, Decision, Erasure, Fact, NewClaim, Ruling, Sighting};
+pub use fact::{ClaimVerdict, Decision, Erasure, Fact, NewClaim, Review, Ruling, Sighting};
 pub use ids::{
     Account, AppId, EventId, ExternalId, InvalidId, OpenId, PlatformId, UnionId, UnionKey, UserId,
 };

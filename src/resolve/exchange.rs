@@ -291,14 +291,38 @@ impl Exchange {
     }
 
     fn marks(&self, app: &App, code: &Secret) -> Marks {
-        let text = Zeroizing::new(format!("{}\0{}", app.id, code.expose()));
-        let mark = |purpose| Mark(self.keys.ring.mac(purpose, text.as_bytes()));
-        Marks {
-            answer: mark("code"),
-            sent: mark("code sent"),
-            refused: mark("code refused"),
-        }
+        marks(&self.keys, app, code)
     }
+}
+
+fn marks(keys: &Keys, app: &App, code: &Secret) -> Marks {
+    let text = Zeroizing::new(format!("{}\0{}", app.id, code.expose()));
+    let mark = |purpose| Mark(keys.ring.mac(purpose, text.as_bytes()));
+    Marks {
+        answer: mark("code"),
+        sent: mark("code sent"),
+        refused: mark("code refused"),
+    }
+}
+
+/// For a code that was handled before the memory of it was lost: where its answer would stand, and
+/// the note, old enough to be final, that keeps it from being sent again.
+pub fn lost_code(
+    keys: &Keys,
+    app: &App,
+    code: &Secret,
+    now: Millis,
+) -> Result<(Mark, Note), MemoryFault> {
+    let marks = marks(keys, app, code);
+    let bytes = postcard::to_stdvec(&Refusal::Used { lost: true }).unwrap_or_default();
+    let sealed = keys.ring.seal("ledger", &marks.refused.0, &bytes);
+    let note = Note {
+        mark: marks.refused,
+        account: None,
+        at: now.plus(-CODE_LIFE_MS),
+        sealed: sealed.map_err(|e| MemoryFault(e.to_string()))?,
+    };
+    Ok((marks.answer, note))
 }
 
 fn count(app: &App, begun: Instant, answer: &Result<Session, CallError>) {

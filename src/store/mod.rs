@@ -7,11 +7,13 @@
 mod birth;
 mod marks;
 pub mod postgres;
+mod rebuild;
 mod records;
 mod rules;
 pub mod sqlite;
 mod types;
 
+pub use rebuild::{Buried, Move, Origin, Rebirth, Rebuild, UnderWay};
 pub use types::{
     Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac, OutboxRow,
     Position, Prune, Settled, Spent, StoreError, Totals, Tracked, TrackedState, WaitsFor, Write,

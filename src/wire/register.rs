@@ -217,13 +217,45 @@ pub(super) fn pair(pair: &NeverPair, ruled: &Ruled, cx: &Context<'_>) -> Record 
 }
 
 pub(super) fn tombstone(tombstone: &Tombstone, cx: &Context<'_>) -> Record {
+    let mac = (cx.mac)(TOMBSTONE, tombstone.account.key().as_bytes());
+    let (erased_at, revision) = (tombstone.erased_at, tombstone.revision);
+    buried(&mac, erased_at, revision, &tombstone.own_ids, cx)
+}
+
+/// The record of a tombstone that is known by its hash alone.
+#[must_use]
+pub fn buried(
+    mac: &[u8; 32],
+    erased_at: Millis,
+    revision: u64,
+    own_ids: &[UserId],
+    cx: &Context<'_>,
+) -> Record {
     let wire = RegisterWire::Tombstone {
-        erased_at: Time(tombstone.erased_at),
-        own_ids: tombstone.own_ids.iter().map(|user| user.0).collect(),
-        revision: tombstone.revision,
+        erased_at: Time(erased_at),
+        own_ids: own_ids.iter().map(|user| user.0).collect(),
+        revision,
     };
-    let key = hex(&(cx.mac)(TOMBSTONE, tombstone.account.key().as_bytes()));
-    kept(key, tombstone.erased_at, &wire, cx)
+    kept(hex(mac), erased_at, &wire, cx)
+}
+
+/// The hash in the key of a tombstone's record.
+#[must_use]
+pub fn mac_in(key: &[u8]) -> Option<[u8; 32]> {
+    let digit = |b: u8| {
+        char::from(b)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
+    let mut mac = [0; 32];
+    let (pairs, rest) = key.as_chunks::<2>();
+    if pairs.len() != mac.len() || !rest.is_empty() {
+        return None;
+    }
+    for (byte, [high, low]) in mac.iter_mut().zip(pairs) {
+        *byte = digit(*high)? << 4 | digit(*low)?;
+    }
+    Some(mac)
 }
 
 fn kept(key: String, at: Millis, wire: &RegisterWire, cx: &Context<'_>) -> Record {

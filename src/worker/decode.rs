@@ -109,6 +109,7 @@ impl Decoder {
                     Fact::Sighting(s) => &s.cause,
                     Fact::Decision(d) => &d.cause,
                     Fact::Erasure(e) => &e.cause,
+                    Fact::Review(r) => &r.cause,
                 };
                 Decoded::Operator(operator_head(id, record), Box::new(fact))
             }

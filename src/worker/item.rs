@@ -100,6 +100,7 @@ impl Item {
             End::Facts(fact) => match fact.as_ref() {
                 Fact::Sighting(s) => Some(&s.account),
                 Fact::Erasure(e) => Some(&e.account),
+                Fact::Review(r) => Some(&r.account),
                 Fact::Decision(_) => None,
             },
             End::Later(later) => later.interim.as_ref().map(|s| &s.account),

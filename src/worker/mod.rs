@@ -20,8 +20,9 @@ mod term;
 mod tracker;
 mod watchdog;
 
-pub use decode::Decoder;
+pub use decode::{Decoded, Decoder};
 pub use records::Records;
+pub use recover::{RecoverError, check_topic, lost_relay};
 pub use shift::InFlight;
 pub use watchdog::{Stuck, Watchdog};
 

@@ -4,6 +4,7 @@ use super::item::{End, Head, Item};
 use crate::bus::{Record, Stored, partition_of};
 use crate::model::{DeadReason, Fact, Millis, News, Reason, SightingResult};
 use crate::seal::Keys;
+use crate::store::Buried;
 use crate::wire::{self, Context, DeadLetter, LinkedLogin, Topics};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -60,6 +61,15 @@ impl Records {
         let key = wire::account_of(news).key();
         let partition = partition_of(key.as_bytes(), self.inner.partitions);
         (partition, self.told(|context| wire::record(news, context)))
+    }
+
+    /// The record of a tombstone that is known by its hash alone.
+    #[must_use]
+    pub fn buried(&self, stone: &Buried) -> Record {
+        self.told(|context| {
+            let (erased_at, revision) = (stone.erased_at, stone.revision);
+            wire::register::buried(&stone.mac, erased_at, revision, &stone.own_ids, context)
+        })
     }
 
     /// The dead letter of a record.

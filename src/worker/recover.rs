@@ -64,7 +64,10 @@ pub async fn recover(
 
 /// The record before the store's position must be the one that was applied. If retention has
 /// removed it, nothing can be said.
-async fn check_topic(
+///
+/// # Errors
+/// [`StoreError::Mismatch`] if it is another one.
+pub async fn check_topic(
     bus: &Arc<dyn Bus>,
     topic: &Arc<str>,
     position: &Position,
@@ -120,11 +123,13 @@ async fn check_store(
     }
     let row = store.outbox_row(partition, relay.seq).await?;
     let known = !relay.row.is_nil();
-    let fits = if known {
-        relay.store == own && row == Some(relay.row)
-    } else {
-        row.is_some() || store.outbox_head(partition).await? >= relay.seq
-    };
+    // A rebuild leaves no row to compare, but its store's id.
+    let fits = relay.store == own
+        && if known {
+            row == Some(relay.row)
+        } else {
+            row.is_some() || store.outbox_head(partition).await? >= relay.seq
+        };
     if fits {
         return Ok(RelayPosition {
             store: own,
@@ -134,8 +139,8 @@ async fn check_store(
     }
     Err(StoreError::Mismatch(format!(
         "the store does not hold outbox row {} of partition {partition} that was published: it was \
-         restored from an older copy, or belongs to other topics. Restore store and topics as they \
-         were at one moment, the newest there is",
+         restored from an older copy, or is empty, or belongs to other topics. If the topics are \
+         whole, stop all workers and run `unilink rebuild --from topics`",
         relay.seq
     ))
     .into())
@@ -144,14 +149,18 @@ async fn check_store(
 fn mismatch(topic: &Arc<str>, partition: u32, what: &str) -> RecoverError {
     StoreError::Mismatch(format!(
         "topic {topic}, partition {partition}, {what}: topic and store do not belong together. \
-         Point the configuration at the right ones, or restore both as they were at one moment"
+         Point the configuration at the right ones; or, if the topic was lost or made anew, stop all \
+         workers and run `unilink rebuild --from store`"
     ))
     .into()
 }
 
 /// The relay's position when the bus no longer knows it: the largest sequence in the tail of
 /// `account-links`.
-async fn lost_relay(
+///
+/// # Errors
+/// The bus cannot be read.
+pub async fn lost_relay(
     bus: &Arc<dyn Bus>,
     store: &Arc<dyn Store>,
     topic: &Arc<str>,

@@ -19,7 +19,7 @@ pub struct PostgresHome {
 /// An empty database in the server that the environment names, or nothing.
 pub async fn home() -> Option<PostgresHome> {
     let home = PostgresHome {
-        admin: services::postgres()?.to_string(),
+        admin: services::postgres()?.to_owned(),
         name: format!("unilink_test_{}", Uuid::new_v4().simple()),
     };
     home.admin_runs(format!("CREATE DATABASE {}", home.name))

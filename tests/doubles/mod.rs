@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use unilink::bus::{
-    Bus, BusError, Committed, Member, Next, Range, Record, Stored, Term, TopicSpec, TopicState,
-    Unit,
+    Assigned, Bus, BusError, Committed, Member, Next, Progress, Range, Record, Stored, Term,
+    TopicSpec, TopicState, Unit,
 };
 use unilink::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
 use unilink::store::{
@@ -162,6 +162,12 @@ impl Bus for GatedBus {
     }
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
         self.pass().await?.topics(wanted).await
+    }
+    async fn group(&self) -> Result<Vec<Assigned>, BusError> {
+        self.pass().await?.group().await
+    }
+    async fn place(&self, progress: &[Progress]) -> Result<(), BusError> {
+        self.pass().await?.place(progress).await
     }
 }
 

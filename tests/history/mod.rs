@@ -191,7 +191,7 @@ fn life_of(fact: &Fact) -> Option<&Account> {
     match fact {
         Fact::Sighting(s) => Some(&s.account),
         Fact::Erasure(e) => Some(&e.account),
-        Fact::Decision(_) => None,
+        Fact::Decision(_) | Fact::Review(_) => None,
     }
 }
 
@@ -200,6 +200,7 @@ fn time(fact: &Fact) -> Millis {
         Fact::Sighting(s) => s.at,
         Fact::Erasure(e) => e.erased_at,
         Fact::Decision(d) => d.at,
+        Fact::Review(_) => Millis(0),
     }
 }
 

@@ -18,7 +18,9 @@ mod retention;
 
 pub use retention::Retained;
 
-use super::{Bus, BusError, Member, Range, Record, Stored, TopicSpec, TopicState};
+use super::{
+    Assigned, Bus, BusError, Member, Progress, Range, Record, Stored, TopicSpec, TopicState,
+};
 use crate::model::Millis;
 use crate::sqlite::{Fault, File};
 use async_trait::async_trait;
@@ -133,6 +135,22 @@ impl Bus for EmbeddedBus {
             states.push(TopicState { name, bounds });
         }
         Ok(states)
+    }
+
+    async fn group(&self) -> Result<Vec<Assigned>, BusError> {
+        let core = &self.core;
+        Ok(group::positions(&core.file, &core.group, &core.input).await?)
+    }
+
+    async fn place(&self, progress: &[Progress]) -> Result<(), BusError> {
+        let _lease = Lease::take(self.core.file.path())?;
+        if progress.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.core.file.begin().await?;
+        group::next_term(&mut tx, &self.core.group).await?;
+        group::save(&mut tx, &self.core.group, progress).await?;
+        Ok(tx.commit().await?)
     }
 
     async fn upkeep(&self, now: Millis) -> Result<bool, BusError> {

@@ -30,10 +30,13 @@ mod transact;
 
 pub use settings::KafkaSettings;
 
-use super::{Bus, BusError, Member, Range, Record, Stored, TopicSpec, TopicState};
+use super::{
+    Assigned, Bus, BusError, Member, Progress, Range, Record, Stored, TopicSpec, TopicState,
+};
 use async_trait::async_trait;
 use catalog::Catalog;
 use member::KafkaMember;
+use offsets::Onlookers;
 use publish::Publisher;
 use read::Readers;
 use std::sync::Arc;
@@ -81,5 +84,18 @@ impl Bus for KafkaBus {
 
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
         topics::topics(&self.settings, &self.catalog.watcher(), wanted).await
+    }
+
+    async fn group(&self) -> Result<Vec<Assigned>, BusError> {
+        let partitions = self.catalog.need(&self.settings.input_topic).await?;
+        let settings = self.settings.clone();
+        let asked: Vec<u32> = (0..partitions).collect();
+        catalog::blocking(move || Onlookers::open(&settings)?.standing(&asked)).await
+    }
+
+    async fn place(&self, progress: &[Progress]) -> Result<(), BusError> {
+        let (settings, progress) = (self.settings.clone(), progress.to_vec());
+        catalog::blocking(move || Onlookers::open(&settings)?.place(&settings.group, &progress))
+            .await
     }
 }

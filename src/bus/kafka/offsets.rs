@@ -11,7 +11,7 @@ use super::settings::{KafkaSettings, refused};
 use super::state::{Question, Shared};
 use super::talk::Plain;
 use crate::bus::{Assigned, BusError, Progress};
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::sync::Arc;
@@ -104,6 +104,52 @@ impl Onlookers {
                         return Ok(Err(failure));
                     }
                 }
+            }
+            self.poll();
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Where partitions stand, for an operator: tries as long as a dead worker's transaction may
+    /// hold the answer back.
+    pub fn standing(&self, partitions: &[u32]) -> Result<Vec<Assigned>, BusError> {
+        self.insist("reading committed positions", || self.ask(partitions))
+    }
+
+    /// Sets positions: the input first, so that the relay's tell that all is set. Kafka refuses what
+    /// is committed past a group's members, but not before it has any.
+    pub fn place(&self, group: &str, progress: &[Progress]) -> Result<(), BusError> {
+        let what = "asking for the members of the group";
+        let groups = self.insist(what, || self.group.fetch_group_list(Some(group), ATTEMPT))?;
+        let members: usize = groups.groups().iter().map(|g| g.members().len()).sum();
+        if members > 0 {
+            return Err(BusError::Refused(format!(
+                "group {group} has {members} members: stop all workers first (one that was killed \
+                 leaves the group when its session times out)"
+            )));
+        }
+        if progress.is_empty() {
+            return Ok(());
+        }
+        let what = "setting committed positions";
+        let (input, relay) = self.lists(progress).map_err(|e| fault::of(what, &e))?;
+        self.insist(what, || self.group.commit(&input, CommitMode::Sync))?;
+        self.insist(what, || self.relay.commit(&relay, CommitMode::Sync))
+    }
+
+    fn insist<T>(
+        &self,
+        what: &str,
+        mut call: impl FnMut() -> KafkaResult<T>,
+    ) -> Result<T, BusError> {
+        let begun = Instant::now();
+        loop {
+            let failure = match call() {
+                Ok(done) => return Ok(done),
+                Err(error) => fault::of(what, &error),
+            };
+            if matches!(failure, BusError::Refused(_)) || begun.elapsed() > self.patience {
+                return Err(failure);
             }
             self.poll();
             std::thread::sleep(PAUSE);

@@ -3,11 +3,15 @@
 
 mod open;
 mod production;
+mod rebuild;
 mod upkeep;
 mod worker;
 
-pub use open::{embedded_bus, keys, needs_store, open_bus, open_file, open_store, seal_to};
+pub use open::{
+    embedded_bus, keys, needs_store, open_bus, open_file, open_store, open_to_rebuild, seal_to,
+};
 pub use production::migrate_postgres;
+pub use rebuild::site;
 
 use super::Failure;
 use crate::bus::Bus;

@@ -1,6 +1,6 @@
 //! Opening keys, bus and store, each by itself: a role opens what it needs and nothing else.
 
-use super::production::{open_kafka, open_postgres};
+use super::production::{open_kafka, open_postgres, options};
 use crate::bus::embedded::{EmbeddedBus, Settings as BusSettings};
 use crate::bus::{Bus, TopicSpec};
 use crate::cli::Failure;
@@ -8,8 +8,10 @@ use crate::cli::patience::Trouble;
 use crate::config::{Config, Profile};
 use crate::seal::{Keys, PublicKey};
 use crate::sqlite::{File, Trace};
+use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
-use crate::store::{Birth, Mac, Store, StoreError};
+use crate::store::{Birth, Mac, Rebuild, Store, StoreError};
+use crate::wire::register::TOMBSTONE;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
@@ -87,9 +89,10 @@ pub(super) fn birth(config: &Config, keys: &Keys) -> Birth {
     }
 }
 
+/// The same purpose as on `registers`, so that tombstones can be taken back from there.
 pub(super) fn mac(keys: &Arc<Keys>) -> Mac {
     let keys = Arc::clone(keys);
-    Arc::new(move |text: &str| keys.ring.mac("account", text.as_bytes()))
+    Arc::new(move |text: &str| keys.ring.mac(TOMBSTONE, text.as_bytes()))
 }
 
 /// Opens the file that holds log and store of the embedded profile.
@@ -166,6 +169,33 @@ pub async fn open_store(config: &Config, keys: &Arc<Keys>) -> Result<Arc<dyn Sto
             postgres: Some(postgres),
             ..
         } => Ok(open_postgres(config, keys, postgres).await?),
+        Profile::Production { postgres: None, .. } => Err(no_store().into()),
+    }
+}
+
+/// Opens the store for a rebuild, which changes what roles hold it against.
+///
+/// # Errors
+/// As [`open_store`].
+pub async fn open_to_rebuild(
+    config: &Config,
+    keys: &Arc<Keys>,
+) -> Result<Arc<dyn Rebuild>, Trouble> {
+    let (birth, namespace, mac) = (birth(config, keys), namespace(config, keys), mac(keys));
+    match &config.profile {
+        Profile::Embedded { path } => {
+            let file = existing(path).await?;
+            let store = SqliteStore::open_to_rebuild(file, birth, namespace, mac).await?;
+            Ok(Arc::new(store))
+        }
+        Profile::Production {
+            postgres: Some(postgres),
+            ..
+        } => {
+            let options = options(postgres);
+            let store = PostgresStore::connect_to_rebuild(options, birth, namespace, mac).await?;
+            Ok(Arc::new(store))
+        }
         Profile::Production { postgres: None, .. } => Err(no_store().into()),
     }
 }

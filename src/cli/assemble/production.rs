@@ -46,6 +46,6 @@ pub async fn migrate_postgres(postgres: &Postgres) -> Result<Vec<String>, Failur
     migrate(&options(postgres)).await.map_err(Failure::failed)
 }
 
-fn options(postgres: &Postgres) -> PostgresOptions {
+pub(super) fn options(postgres: &Postgres) -> PostgresOptions {
     PostgresOptions::new(postgres.url.expose().to_owned(), postgres.connections)
 }

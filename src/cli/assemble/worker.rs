@@ -2,12 +2,15 @@
 
 use super::{Parts, SOURCE};
 use crate::cli::Failure;
+use crate::config::Config;
 use crate::link::Rules;
+use crate::model::Apps;
 use crate::resolve::exchange::Exchange;
 use crate::resolve::gate::{Gates, Limits};
 use crate::resolve::ladder::Ladder;
 use crate::resolve::ports::Memory;
 use crate::resolve::wechat::{Client, Timeouts};
+use crate::seal::Keys;
 use crate::wire::{OperatorKeys, Signer};
 use crate::worker::memory::StoreMemory;
 use crate::worker::{Decoder, InFlight, Records, Settings, Watchdog, Worker};
@@ -27,12 +30,7 @@ impl Parts {
     /// The WeChat client cannot be made (a base URL that is none).
     pub fn worker(&self) -> Result<Arc<Worker>, Failure> {
         let config = &self.config;
-        let decoder = Decoder {
-            apps: Arc::clone(&self.apps),
-            keys: Arc::clone(&self.keys),
-            operators: self.operators()?,
-            require_sealed: config.intake.require_sealed,
-        };
+        let decoder = decoder(config, &self.apps, &self.keys)?;
         let records = self.records();
         Ok(Arc::new(Worker {
             bus: Arc::clone(&self.bus),
@@ -100,16 +98,29 @@ impl Parts {
             Arc::clone(&self.keys),
         )
     }
+}
 
-    /// Whose decisions are obeyed: the configured operators, and whoever holds the key file.
-    fn operators(&self) -> Result<OperatorKeys, Failure> {
-        let own = self.keys.operators.iter();
-        let own: Vec<String> = own.map(|k| Signer::new(&k.id, &k.key).public()).collect();
-        let mut keys =
-            OperatorKeys::parse(own.iter().map(String::as_str)).map_err(Failure::failed)?;
-        for operator in &self.config.operators {
-            keys.add(&operator.id, operator.key);
-        }
-        Ok(keys)
+/// Reads records as they are configured.
+pub(super) fn decoder(
+    config: &Config,
+    apps: &Arc<Apps>,
+    keys: &Arc<Keys>,
+) -> Result<Decoder, Failure> {
+    Ok(Decoder {
+        apps: Arc::clone(apps),
+        keys: Arc::clone(keys),
+        operators: operators(config, keys)?,
+        require_sealed: config.intake.require_sealed,
+    })
+}
+
+/// Whose decisions are obeyed: the configured operators, and whoever holds the key file.
+fn operators(config: &Config, keys: &Keys) -> Result<OperatorKeys, Failure> {
+    let own = keys.operators.iter();
+    let own: Vec<String> = own.map(|k| Signer::new(&k.id, &k.key).public()).collect();
+    let mut known = OperatorKeys::parse(own.iter().map(String::as_str)).map_err(Failure::failed)?;
+    for operator in &config.operators {
+        known.add(&operator.id, operator.key);
     }
+    Ok(known)
 }

@@ -2,20 +2,21 @@
 
 use super::rows::{blob32, get, small};
 use super::session::{Fault, Session, query};
-use crate::store::birth::{compare, probe};
+use crate::store::birth::{Opens, compare, probe, whole};
 use crate::store::{Birth, Identity, StoreError};
 use uuid::Uuid;
 
 const MAKE: &str = "INSERT INTO store (store, epoch, partitions, consumer_group, namespace_hash, \
      namespace_probe) VALUES ($1, 1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
 const READ: &str = "SELECT store, epoch, partitions, consumer_group, namespace_hash, \
-     namespace_probe FROM store";
+     namespace_probe, rebuilding FROM store";
 
 /// Reads the identity, or writes it at birth.
 pub(super) async fn open(
     session: &mut Session,
     birth: &Birth,
     namespace: Uuid,
+    opens: Opens,
 ) -> Result<Identity, Fault> {
     let mut rows = session.all(query(READ)).await?;
     if rows.is_empty() {
@@ -42,6 +43,8 @@ pub(super) async fn open(
             secrets_hash: blob32(row, 4)?,
         },
     };
-    compare(&kept.birth, birth, get::<Uuid>(row, 5)? == probe(namespace))?;
+    let same_namespace = get::<Uuid>(row, 5)? == probe(namespace);
+    compare(&kept.birth, birth, same_namespace, opens)?;
+    whole(get(row, 6)?, opens)?;
     Ok(kept)
 }

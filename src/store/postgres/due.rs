@@ -103,7 +103,8 @@ fn candidates(rows: &[PgRow]) -> Result<Vec<(i64, String)>, StoreError> {
         .collect()
 }
 
-fn deferred(row: &PgRow) -> Result<Deferred, StoreError> {
+/// A row as `TAKE` reads it.
+pub(super) fn deferred(row: &PgRow) -> Result<Deferred, StoreError> {
     Ok(Deferred {
         partition: small(row, 1)?,
         offset: get(row, 2)?,

@@ -32,9 +32,10 @@ const FORGET_DEFERRED: &str = "UPDATE deferred d SET account = NULL, woken = tru
 /// Whole tables against a list: by hashing the list, not by walking it for each row.
 const HASH: &str = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_seqscan = on";
 const HASH_NO_MORE: &str = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_seqscan = off";
-const PUT_TOMBSTONES: &str = "INSERT INTO tombstones (account, erased_at, revision, own_ids) \
-     VALUES ($1, $2, $3, $4) ON CONFLICT (account) DO UPDATE SET erased_at = excluded.erased_at, \
-     revision = excluded.revision, own_ids = excluded.own_ids";
+const PUT_TOMBSTONES: &str = "INSERT INTO tombstones (account, erased_at, revision, own_ids, \
+     mac) VALUES ($1, $2, $3, $4, $5) ON CONFLICT (account) DO UPDATE SET \
+     erased_at = excluded.erased_at, revision = excluded.revision, own_ids = excluded.own_ids, \
+     mac = excluded.mac";
 /// What comes twice is the same: own ids of one batch are either gone or an account's.
 const PUT_OWN_IDS: &str = "INSERT INTO own_ids (own, account) \
      SELECT DISTINCT ON (k.own) k.own, k.account FROM unnest($1::uuid[], $2::bigint[]) \
@@ -55,7 +56,8 @@ impl Writing<'_> {
                 .bind(self.id(&stone.account)?)
                 .bind(stone.erased_at.0)
                 .bind(int(stone.revision))
-                .bind(&own_ids);
+                .bind(&own_ids)
+                .bind((self.store.mac)(&stone.account.key()).to_vec());
             expect_rows("tombstones", 1, session.exec(put).await?)?;
             let nobody = vec![None::<i64>; own_ids.len()];
             let gone = query(PUT_OWN_IDS).bind(own_ids).bind(nobody);

@@ -17,6 +17,7 @@ mod lock;
 mod outbox;
 mod plans;
 mod prune;
+mod rebuild;
 mod registers;
 mod rows;
 mod schema;
@@ -27,6 +28,7 @@ mod write;
 
 pub use schema::migrate;
 
+use super::birth::Opens;
 use super::marks::Marks;
 use super::{
     Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac, OutboxRow,
@@ -131,11 +133,35 @@ impl PostgresStore {
         namespace: Uuid,
         mac: Mac,
     ) -> Result<Self, StoreError> {
+        Self::connect_as(Opens::Role, options, birth, namespace, mac).await
+    }
+
+    /// Connects to the store for a rebuild: partitions and group may be others, and an earlier
+    /// rebuild may have been interrupted.
+    ///
+    /// # Errors
+    /// The store is of another namespace or schema.
+    pub async fn connect_to_rebuild(
+        options: PostgresOptions,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
+        Self::connect_as(Opens::Rebuild, options, birth, namespace, mac).await
+    }
+
+    async fn connect_as(
+        opens: Opens,
+        options: PostgresOptions,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
         let losses = Losses::default();
         let pool = pool(&options, &losses)?;
         let mut session = Session::new(&pool, &losses).await?;
         schema::check(&mut session).await?;
-        let identity = birth::open(&mut session, &birth, namespace).await?;
+        let identity = birth::open(&mut session, &birth, namespace, opens).await?;
         session.give_back();
         Ok(Self {
             pool,

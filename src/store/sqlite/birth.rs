@@ -2,7 +2,7 @@
 
 use super::rows::{blob16, blob32, get, small};
 use crate::sqlite::{File, Val};
-use crate::store::birth::{compare, probe};
+use crate::store::birth::{Opens, compare, probe, whole};
 use crate::store::{Birth, Identity, StoreError};
 use uuid::Uuid;
 
@@ -11,13 +11,14 @@ pub(super) async fn open(
     file: &File,
     birth: Birth,
     namespace: Uuid,
+    opens: Opens,
 ) -> Result<Identity, StoreError> {
     let probe = probe(namespace).into_bytes();
     let mut tx = file.begin().await?;
     let rows = tx
         .all(
-            "SELECT store, epoch, partitions, consumer_group, namespace_hash, namespace_probe \
-             FROM store",
+            "SELECT store, epoch, partitions, consumer_group, namespace_hash, namespace_probe, \
+             rebuilding FROM store",
             vec![],
         )
         .await?;
@@ -28,7 +29,7 @@ pub(super) async fn open(
             birth,
         };
         tx.exec(
-            "INSERT INTO store VALUES (1, ?, ?, ?, ?, ?, ?, 0)",
+            "INSERT INTO store VALUES (1, ?, ?, ?, ?, ?, ?, 0, NULL)",
             vec![
                 identity.store.as_bytes().as_slice().into(),
                 identity.epoch.into(),
@@ -51,6 +52,8 @@ pub(super) async fn open(
             secrets_hash: blob32(row, 4)?,
         },
     };
-    compare(&kept.birth, &birth, blob16(row, 5)? == probe)?;
+    let same_namespace = blob16(row, 5)? == probe;
+    compare(&kept.birth, &birth, same_namespace, opens)?;
+    whole(get(row, 6)?, opens)?;
     Ok(kept)
 }

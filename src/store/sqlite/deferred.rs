@@ -224,7 +224,8 @@ async fn take(tx: &mut Tx<'_>, ids: &[i64]) -> Result<FxHashMap<i64, Deferred>, 
         .collect()
 }
 
-fn deferred(row: &SqliteRow) -> Result<Deferred, StoreError> {
+/// A row as `TAKE` reads it.
+pub(super) fn deferred(row: &SqliteRow) -> Result<Deferred, StoreError> {
     let parse: fn(&str) -> _ = Account::from_key;
     Ok(Deferred {
         partition: small(row, 1)?,

@@ -14,12 +14,14 @@ mod ledger;
 mod outbox;
 mod plans;
 mod prune;
+mod rebuild;
 mod registers;
 mod rows;
 mod totals;
 mod view;
 mod write;
 
+use super::birth::Opens;
 use super::marks::Marks;
 use super::{
     Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac, OutboxRow,
@@ -64,7 +66,31 @@ impl SqliteStore {
         namespace: Uuid,
         mac: Mac,
     ) -> Result<Self, StoreError> {
-        let identity = birth::open(&file, birth, namespace).await?;
+        Self::open_as(Opens::Role, file, birth, namespace, mac).await
+    }
+
+    /// Opens the store for a rebuild: partitions and group may be others, and an earlier rebuild may
+    /// have been interrupted.
+    ///
+    /// # Errors
+    /// The store is of another namespace.
+    pub async fn open_to_rebuild(
+        file: Arc<File>,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
+        Self::open_as(Opens::Rebuild, file, birth, namespace, mac).await
+    }
+
+    async fn open_as(
+        opens: Opens,
+        file: Arc<File>,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
+        let identity = birth::open(&file, birth, namespace, opens).await?;
         Ok(Self {
             file,
             identity,

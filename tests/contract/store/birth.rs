@@ -19,24 +19,20 @@ pub async fn a_mismatch_names_what_differs(home: &dyn Home) {
         change(&mut other);
         other
     };
+    let (rebuild, empty) = ("rebuild --from store", "empty store");
+    let (partitions, group) = (told(|b| b.partitions = 8), told(|b| b.group = "x".into()));
+    let hash = told(|b| b.secrets_hash = [8; 32]);
     let cases = [
-        (told(|b| b.partitions = 8), NAMESPACE, "partitions"),
-        (told(|b| b.group = "x".into()), NAMESPACE, "consumer group"),
-        (
-            told(|b| b.secrets_hash = [8; 32]),
-            NAMESPACE,
-            "seal.key_file",
-        ),
-        (birth(), Uuid::from_u128(1), "namespace"),
+        (partitions, NAMESPACE, "partitions", rebuild),
+        (group, NAMESPACE, "consumer group", rebuild),
+        (hash, NAMESPACE, "seal.key_file", "backup"),
+        (birth(), Uuid::from_u128(1), "namespace", empty),
     ];
-    for (other, namespace, named) in cases {
+    for (other, namespace, named, remedy) in cases {
         let error = home.open_in(other, namespace).await.err().expect("refused");
         assert!(matches!(error, StoreError::Mismatch(_)), "{error:?}");
         let text = error.to_string();
-        assert!(
-            text.contains(named) && text.contains("empty store"),
-            "{text}"
-        );
+        assert!(text.contains(named) && text.contains(remedy), "{text}");
     }
     open(home).await;
 }

@@ -1,0 +1,812 @@
+//! Rebuilds, with the real binary: a database that is empty or was restored from an older copy, and
+//! topics that were lost or resized, on the embedded profile and on a real Kafka and PostgreSQL.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test may stop"
+)]
+
+mod fleet;
+mod harness;
+mod services;
+
+use fleet::{Fleet, PATIENCE, Process};
+use harness::{account, ago, free_port, header, json, now};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Executor, Row};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::net::TcpListener;
+use unilink::bus::{Range, Stored};
+use unilink::cli::assemble::{self, Parts};
+use unilink::clock;
+use unilink::config::{Config, Environment};
+use unilink::model::{
+    Account, ClaimKey, ClaimVerdict, Decision, Erasure, EventId, PlatformId, Ruling, UnionId,
+    UnionKey,
+};
+use unilink::simulate::{Manner, Settings, Simulator, World, server};
+use unilink::store::{FoundAccount, FoundUser};
+use unilink::wire::{DecisionWire, ErasureWire, Signer};
+use uuid::Uuid;
+
+/// An installation on either profile.
+struct Site {
+    fleet: Fleet,
+    sim: Arc<Simulator>,
+    config: String,
+    intake: String,
+    api: String,
+    kind: Kind,
+    serves: u32,
+}
+
+enum Kind {
+    Embedded,
+    Production {
+        kafka: String,
+        postgres: String,
+        name: String,
+        database: String,
+    },
+}
+
+/// What everybody can see of all accounts, and what the store counts.
+#[derive(Debug, PartialEq)]
+struct State {
+    accounts: BTreeMap<String, String>,
+    users: u64,
+    contested: BTreeMap<String, u64>,
+    tombstones: u64,
+}
+
+impl Site {
+    async fn new(services: Option<(&str, &str)>) -> Self {
+        let mut world = World::new(1).unwrap();
+        world.blocked_share = 0.0;
+        let settings = Settings {
+            remember_codes: true,
+            ..Settings::default()
+        };
+        let sim = Arc::new(Simulator::new(world, settings, clock::system()));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let wechat = listener.local_addr().unwrap();
+        let forever = std::future::pending();
+        tokio::spawn(server::serve(listener, Arc::clone(&sim), forever));
+        let name = format!("r{}", Uuid::new_v4().simple());
+        let (intake, api) = (free_port(), free_port());
+        let fleet = Fleet::new("");
+        let path = |file: &str| fleet.dir.path().join(file).display().to_string();
+        let kind = match services {
+            None => Kind::Embedded,
+            Some((kafka, postgres)) => Kind::Production {
+                kafka: kafka.to_owned(),
+                postgres: postgres.to_owned(),
+                database: name.clone(),
+                name: name.clone(),
+            },
+        };
+        let profile = match &kind {
+            Kind::Embedded => format!("[topics]\nlinked_logins = \"{name}.linked\"\n"),
+            Kind::Production { kafka, .. } => format!(
+                "[bus]\nurl = \"kafka://{kafka}\"\ngroup = \"{name}\"\nreplication = 1\n\
+                 [topics]\nlinked_logins = \"{name}.linked\"\nlogins = \"{name}.logins\"\n\
+                 account_links = \"{name}.links\"\nuser_merges = \"{name}.merges\"\n\
+                 registers = \"{name}.registers\"\nlink_conflicts = \"{name}.conflicts\"\n\
+                 dlq = \"{name}.dlq\"\n"
+            ),
+        };
+        let config = format!(
+            "{profile}[seal]\nkey_file = {:?}\n[wechat]\nbase_url = \"http://{wechat}\"\n\
+             [intake]\nlisten = \"127.0.0.1:{intake}\"\n[api]\nlisten = \"127.0.0.1:{api}\"\n{}",
+            path("unilink.keys"),
+            sim.world().toml()
+        );
+        let site = Self {
+            intake: format!("http://127.0.0.1:{intake}"),
+            api: format!("http://127.0.0.1:{api}"),
+            fleet,
+            sim,
+            config,
+            kind,
+            serves: 0,
+        };
+        if let Kind::Production { name, .. } = &site.kind {
+            site.sql(&format!("CREATE DATABASE {name}")).await;
+        }
+        site.configure();
+        if site.on_services() {
+            for command in [
+                &["keys", "new", "unilink.keys"][..],
+                &["migrate"],
+                &["topics"],
+            ] {
+                site.fleet.done(command).await;
+            }
+        }
+        site
+    }
+
+    fn on_services(&self) -> bool {
+        matches!(self.kind, Kind::Production { .. })
+    }
+
+    fn url(&self) -> String {
+        match &self.kind {
+            Kind::Embedded => format!("sqlite:{}", self.file().display()),
+            Kind::Production {
+                postgres, database, ..
+            } => {
+                let (base, _) = postgres.rsplit_once('/').unwrap();
+                format!("{base}/{database}")
+            }
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.fleet.dir.path().join("unilink.db")
+    }
+
+    fn text(&self) -> String {
+        format!("[store]\nurl = {:?}\n{}", self.url(), self.config)
+    }
+
+    /// Writes the configuration as it is by now.
+    fn configure(&self) {
+        std::fs::write(self.fleet.dir.path().join("unilink.toml"), self.text()).unwrap();
+    }
+
+    /// On the database server.
+    async fn sql(&self, sql: &str) {
+        let Kind::Production { postgres, .. } = &self.kind else {
+            panic!("no server");
+        };
+        let mut server = sqlx::PgConnection::connect(postgres).await.unwrap();
+        server.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+    }
+
+    async fn parts(&self) -> Parts {
+        let config = Config::read(&self.text(), "the test's", &Environment::default()).unwrap();
+        Parts::open(config, None).await.unwrap()
+    }
+
+    async fn serve(&mut self) -> Process {
+        self.serves += 1;
+        let name = format!("serve-{}", self.serves);
+        let process = self.fleet.start(&name, &["serve"], &[]);
+        for base in [&self.intake, &self.api] {
+            let url = format!("{base}/readyz");
+            self.fleet.until(&url, 200, &process).await;
+        }
+        process
+    }
+
+    /// Starts what must not run, and reads what it says.
+    async fn refuses(&mut self) -> String {
+        self.serves += 1;
+        let name = format!("refused-{}", self.serves);
+        let mut process = self.fleet.start(&name, &["serve"], &[]);
+        let status = process.ended().await;
+        assert_eq!(status.code(), Some(1), "{}", process.logs());
+        process.logs()
+    }
+
+    async fn accepted(&self, events: &[Value]) {
+        for events in events.chunks(100) {
+            let (status, _, answer) = self.fleet.post(&self.intake, events).await.unwrap();
+            assert_eq!(status, 202, "{answer}");
+        }
+    }
+
+    /// Waits until everything is applied and published, and stops.
+    async fn settled(&self, mut process: Process) {
+        let parts = self.parts().await;
+        let begun = Instant::now();
+        let mut quiet = 0;
+        while quiet < 5 {
+            let told = || format!("{}", harness::tail_of(&process.logs()));
+            assert!(begun.elapsed() < PATIENCE, "{}", told());
+            let soon = parts.store.next_due().await.unwrap();
+            let soon = soon.is_some_and(|at| at.since(now()) < 600_000);
+            let done = !soon && !behind(&parts).await;
+            quiet = if done { quiet + 1 } else { 0 };
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        process.stopped().await;
+        assert!(!behind(&parts).await);
+    }
+
+    /// Two of the simulator's apps with the same platform.
+    fn apps(&self) -> [String; 2] {
+        let apps = self.sim.world().sim_apps();
+        [apps[0].id.to_string(), apps[1].id.to_string()]
+    }
+
+    /// Logins of people `from` to `to`, in two apps; some contradict what they said before.
+    fn logins(&self, wave: &str, people: std::ops::Range<u32>) -> Vec<Value> {
+        let [one, two] = self.apps();
+        let event = |n: u32, app: &str, kind: &str, unionid: &str| {
+            json!({"id": format!("{wave}-{kind}{n}"), "occurred_at": ago(i64::from(n % 50)),
+                "appid": app, "openid": format!("o{kind}{n}"), "unionid": unionid})
+        };
+        let mut events = Vec::new();
+        for n in people {
+            events.push(event(n, &one, "a", &format!("u{n}")));
+            if n % 3 != 0 {
+                events.push(event(n, &two, "b", &format!("u{n}")));
+            }
+            if n % 7 == 0 {
+                events.push(event(n, &one, "c", &format!("u{n}")));
+            }
+        }
+        events
+    }
+
+    /// Code logins; also some that only an earlier key could resolve.
+    fn codes(&self, wave: &str, people: std::ops::Range<u64>) -> Vec<Value> {
+        let app = self.sim.world().numbers().next().unwrap();
+        let [one, _] = self.apps();
+        let manner = Manner {
+            unionid: true,
+            snapshot: false,
+        };
+        let people = people.map(|person| {
+            let session = self.sim.login(app, person, manner).unwrap();
+            json!({"id": format!("{wave}-code{person}"), "occurred_at": ago(0), "appid": one,
+                "code": self.sim.code(&session)})
+        });
+        people.collect()
+    }
+
+    /// An operator erases one account and rejects the claim of another.
+    async fn decided(&self, wave: &str, n: u32) {
+        let parts = self.parts().await;
+        let [one, _] = self.apps();
+        let operator = parts.keys.operators.last().unwrap();
+        let signer = Signer::new(&operator.id, &operator.key);
+        let cause = |what: &str| EventId::parse(&format!("{wave}-{what}{n}")).unwrap();
+        let erasure = Erasure {
+            account: account(&one, &format!("oa{n}")),
+            erased_at: now(),
+            cause: cause("erase"),
+        };
+        let other = account(&one, &format!("oa{}", n + 1));
+        let decision = Decision {
+            ruling: Ruling::Claim {
+                account: other,
+                union: UnionKey {
+                    platform: PlatformId::parse(&self.platform()).unwrap(),
+                    unionid: UnionId::parse(&format!("u{}", n + 1)).unwrap(),
+                },
+                verdict: Some(ClaimVerdict::Reject),
+            },
+            at: now(),
+            author: "ops".into(),
+            note: "a test".into(),
+            cause: cause("reject"),
+        };
+        let topics = parts.topics();
+        let erasure = ErasureWire::to_record(&erasure, &topics, "test", &signer);
+        let decision = DecisionWire::to_record(&decision, &topics, "test", &signer);
+        parts.bus.publish(vec![erasure, decision]).await.unwrap();
+    }
+
+    fn platform(&self) -> String {
+        let parts = self.sim.world().sim_apps();
+        let config = Config::read(&self.text(), "the test's", &Environment::default()).unwrap();
+        let apps = config.apps();
+        apps.newest_platform(&parts[0].id)
+            .unwrap()
+            .as_str()
+            .to_owned()
+    }
+
+    /// As look-ups have it.
+    async fn state(&self) -> State {
+        let parts = self.parts().await;
+        let known: Vec<Account> = accounts(&parts).await;
+        let mut accounts = BTreeMap::new();
+        for (who, found) in known
+            .iter()
+            .zip(parts.store.find_accounts(&known).await.unwrap())
+        {
+            let own = who.own_id(parts.namespace, unilink::model::Millis(0));
+            let told = match (found, parts.store.find_user(own).await.unwrap()) {
+                (Some(found), user) => format!("{} {}", shown(found), of(user)),
+                (None, user) => format!("none {}", of(user)),
+            };
+            accounts.insert(who.key(), told);
+        }
+        let totals = parts.store.totals().await.unwrap();
+        State {
+            accounts,
+            users: totals.users,
+            contested: totals.contested_by_why,
+            tombstones: totals.tombstones,
+        }
+    }
+
+    /// Keeps a copy of the store as it is: a dump.
+    async fn dump(&self, to: &str) {
+        match &self.kind {
+            Kind::Embedded => {
+                let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+                let mut file = self.raw().await;
+                file.execute(checkpoint).await.unwrap();
+                file.close().await.unwrap();
+                std::fs::copy(self.file(), self.fleet.dir.path().join(to)).unwrap();
+            }
+            Kind::Production { database, name, .. } => {
+                self.sql(&format!("CREATE DATABASE {name}_{to} TEMPLATE {database}"))
+                    .await;
+            }
+        }
+    }
+
+    /// The tables of the store become those of the dump; the log stays as it is.
+    async fn restore(&mut self, from: &str) {
+        match &mut self.kind {
+            Kind::Embedded => {
+                let from = self.fleet.dir.path().join(from);
+                let mut file = self.raw().await;
+                let attach = format!("ATTACH '{}' AS old", from.display());
+                file.execute(AssertSqlSafe(attach)).await.unwrap();
+                for table in tables(&mut file, "NOT LIKE 'log_%'").await {
+                    let copy = format!(
+                        "DELETE FROM {table}; INSERT INTO {table} SELECT * FROM old.{table}"
+                    );
+                    file.execute(AssertSqlSafe(copy)).await.unwrap();
+                }
+                file.close().await.unwrap();
+            }
+            Kind::Production { database, name, .. } => *database = format!("{name}_{from}"),
+        }
+        self.configure();
+    }
+
+    /// A database without anything in it.
+    async fn emptied(&mut self) {
+        match &mut self.kind {
+            Kind::Embedded => {
+                let mut file = self.raw().await;
+                for table in tables(&mut file, "NOT LIKE 'log_%'").await {
+                    let delete = format!("DELETE FROM {table}");
+                    file.execute(AssertSqlSafe(delete)).await.unwrap();
+                }
+                file.close().await.unwrap();
+            }
+            Kind::Production { database, name, .. } => {
+                *database = format!("{name}_empty");
+                let create = format!("CREATE DATABASE {database}");
+                self.sql(&create).await;
+                self.configure();
+                self.fleet.done(&["migrate"]).await;
+            }
+        }
+    }
+
+    /// Every topic is gone, and made anew with eight partitions.
+    async fn lose_topics(&mut self) {
+        let topics = self.parts().await.config.topics.specs();
+        if let Kind::Production { kafka, .. } = &self.kind {
+            let mut config = ClientConfig::new();
+            let admin: AdminClient<DefaultClientContext> =
+                config.set("bootstrap.servers", kafka).create().unwrap();
+            let names: Vec<&str> = topics.iter().map(|spec| &*spec.name).collect();
+            let deleted = admin.delete_topics(&names, &AdminOptions::new()).await;
+            assert!(deleted.unwrap().iter().all(Result::is_ok));
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        } else {
+            let mut file = self.raw().await;
+            for table in tables(&mut file, "LIKE 'log_%'").await {
+                let delete = format!("DELETE FROM {table}");
+                file.execute(AssertSqlSafe(delete)).await.unwrap();
+            }
+            file.close().await.unwrap();
+        }
+        self.config = self
+            .config
+            .replace("[topics]\n", "[topics]\nlogins_partitions = 8\n");
+        self.configure();
+        self.fleet.done(&["topics"]).await;
+    }
+
+    async fn raw(&self) -> sqlx::SqliteConnection {
+        let url = format!("sqlite:{}", self.file().display());
+        sqlx::SqliteConnection::connect(&url).await.unwrap()
+    }
+
+    async fn rebuilt(&self, from: &str) -> String {
+        let output = self.fleet.run(&["rebuild", "--from", from]).await;
+        let (out, err) = fleet::texts(&output);
+        assert_eq!(output.status.code(), Some(2), "asked nobody: {out}{err}");
+        assert!(err.contains("--yes"), "{err}");
+        let told = self
+            .fleet
+            .done(&["rebuild", "--from", from, "--dry-run"])
+            .await;
+        assert!(told.contains("the store has"), "{told}");
+        let told = self.fleet.done(&["rebuild", "--from", from, "--yes"]).await;
+        assert!(told.contains(&format!("rebuilt from the {from}")), "{told}");
+        told
+    }
+}
+
+async fn tables(file: &mut sqlx::SqliteConnection, which: &str) -> Vec<String> {
+    let sql = format!(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name {which} \
+         AND name NOT LIKE 'sqlite_%' AND name NOT LIKE '_sqlx_%'"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql))
+        .fetch_all(file)
+        .await
+        .unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// What can be seen of an account. The cause of a claim stands in no topic.
+fn shown(found: FoundAccount) -> String {
+    let row = found.row;
+    let claims = found.claims.iter().map(|c| {
+        let ClaimKey { union, .. } = &c.key;
+        let unionid = union.unionid.as_str();
+        format!(
+            "{unionid} {} {:?} {:?} {:?}",
+            c.at, c.method, c.status, c.verdict
+        )
+    });
+    format!(
+        "{} {} {} {} {:?} {:?}",
+        row.user,
+        row.generation,
+        row.first_seen_at,
+        row.revision,
+        row.reason.map(|(_, reason)| reason),
+        claims.collect::<Vec<_>>()
+    )
+}
+
+fn of(user: FoundUser) -> String {
+    match user {
+        FoundUser::Is(user, accounts) => format!("{user} of {}", accounts.len()),
+        FoundUser::Gone => "gone".into(),
+        FoundUser::Unknown => "unknown".into(),
+    }
+}
+
+/// All accounts that were ever told of.
+async fn accounts(parts: &Parts) -> Vec<Account> {
+    let mut keys: Vec<String> = links(parts).await.iter().map(key).collect();
+    keys.sort();
+    keys.dedup();
+    keys.iter().map(|k| Account::from_key(k).unwrap()).collect()
+}
+
+fn key(record: &Stored) -> String {
+    String::from_utf8(record.key.clone()).unwrap()
+}
+
+async fn records(parts: &Parts, topic: &Arc<str>) -> Vec<Stored> {
+    let states = parts.bus.topics(&[]).await.unwrap();
+    let bounds = &states.iter().find(|s| s.name == *topic).unwrap().bounds;
+    let mut all = Vec::new();
+    for (partition, (from, to)) in (0u32..).zip(bounds) {
+        let mut range = Range {
+            topic: Arc::clone(topic),
+            partition,
+            from: *from,
+            to: *to,
+        };
+        loop {
+            let records = parts.bus.read(&range, 5_000).await.unwrap();
+            let Some(last) = records.last() else { break };
+            range.from = last.offset + 1;
+            all.extend(records);
+        }
+    }
+    all
+}
+
+async fn links(parts: &Parts) -> Vec<Stored> {
+    records(parts, &parts.config.topics.account_links).await
+}
+
+/// Whether anything is left to apply or to publish.
+async fn behind(parts: &Parts) -> bool {
+    let logins = &parts.config.topics.logins;
+    let states = parts.bus.topics(&[]).await.unwrap();
+    let bounds = &states.iter().find(|s| s.name == *logins).unwrap().bounds;
+    let positions = parts.store.positions().await.unwrap();
+    let group = parts.bus.group().await.unwrap();
+    for (one, (first, next)) in group.iter().zip(bounds) {
+        let applied = positions.iter().find(|p| p.partition == one.partition);
+        if first < next && applied.is_none_or(|p| p.offset < *next) {
+            return true;
+        }
+        let head = parts.store.outbox_head(one.partition).await.unwrap();
+        if one.relay.is_none_or(|relay| relay.seq < head) && head > 0 {
+            return true;
+        }
+    }
+    false
+}
+
+/// Revisions of each account go 1, 2, 3, …, under epochs that never go back; the highest epoch.
+fn gapless(records: &[Stored], fresh: bool) -> u64 {
+    let mut last: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    for record in records {
+        let (epoch, revision) = match &record.value {
+            Some(_) => {
+                let value = json(record);
+                (
+                    value["epoch"].as_u64().unwrap(),
+                    value["revision"].as_u64().unwrap(),
+                )
+            }
+            None => {
+                let number = |name| header(record, name).unwrap().parse().unwrap();
+                (number("epoch"), number("revision"))
+            }
+        };
+        let key = key(record);
+        if let Some((before, at)) = last.get(&key) {
+            assert!(epoch >= *before, "{key}: epoch {epoch} after {before}");
+            assert_eq!(revision, at + 1, "{key}: revision after {at}");
+        } else if !fresh {
+            assert_eq!(revision, 1, "{key} begins with {revision}");
+        }
+        last.insert(key, (epoch, revision));
+    }
+    last.values().map(|(epoch, _)| *epoch).max().unwrap_or(0)
+}
+
+/// The newest record of each account says what the store says.
+async fn told_is_stored(site: &Site) {
+    let parts = site.parts().await;
+    let mut newest = BTreeMap::new();
+    for record in links(&parts).await {
+        newest.insert(key(&record), record);
+    }
+    for (key, record) in &newest {
+        let who = Account::from_key(key).unwrap();
+        let found = parts.store.find_accounts(&[who]).await.unwrap().remove(0);
+        match (&record.value, found) {
+            (None, None) => {}
+            (Some(_), Some(found)) => {
+                let told = json(record);
+                assert_eq!(told["user_id"], found.row.user.to_string(), "{told}");
+                assert_eq!(told["revision"], found.row.revision, "{told}");
+                assert_eq!(told["claims_total"], found.claims.len(), "{told}");
+            }
+            (told, found) => panic!("{key}: {} {}", told.is_some(), found.is_some()),
+        }
+    }
+    let living = parts.store.totals().await.unwrap().accounts;
+    let told = newest.values().filter(|r| r.value.is_some()).count();
+    assert_eq!(living, told as u64);
+}
+
+/// People, an operator, and codes; what they came to.
+async fn lived(site: &mut Site) -> State {
+    let process = site.serve().await;
+    site.accepted(&site.logins("w1", 0..120)).await;
+    site.accepted(&site.codes("w1", 500..505)).await;
+    site.settled(process).await;
+    let process = site.serve().await;
+    site.decided("w1", 10).await;
+    site.settled(process).await;
+    site.dump("old").await;
+
+    let process = site.serve().await;
+    let mut more = site.logins("w2", 100..160);
+    let [one, two] = site.apps();
+    for n in 0..20 {
+        // Known people turn up with another unionid, or in the other app.
+        let unionid = format!("u{}", 200 + n);
+        more.push(
+            json!({"id": format!("w2-x{n}"), "occurred_at": ago(0), "appid": one,
+            "openid": format!("oa{n}"), "unionid": unionid}),
+        );
+        more.push(
+            json!({"id": format!("w2-y{n}"), "occurred_at": ago(0), "appid": two,
+            "openid": format!("oy{n}"), "unionid": format!("u{}", 3 * n)}),
+        );
+        more.push(
+            json!({"id": format!("w2-z{n}"), "occurred_at": ago(0), "appid": two,
+            "openid": format!("oz{n}")}),
+        );
+    }
+    site.accepted(&more).await;
+    site.accepted(&site.codes("w2", 505..512)).await;
+    site.settled(process).await;
+    let process = site.serve().await;
+    site.decided("w2", 30).await;
+    site.decided("w2", 110).await;
+    site.settled(process).await;
+    let state = site.state().await;
+    assert!(state.contested.values().sum::<u64>() > 20, "{state:?}");
+    assert_eq!(state.tombstones, 3);
+    told_is_stored(site).await;
+    state
+}
+
+/// After a rebuild from the topics: nothing is told that is not new, and nothing is lost.
+async fn goes_on(site: &mut Site, truth: &State, wave: &str) {
+    let parts = site.parts().await;
+    let before = links(&parts).await.len();
+    assert_eq!(&site.state().await, truth);
+    let process = site.serve().await;
+    site.settled(process).await;
+    assert_eq!(&site.state().await, truth, "after the replay");
+    let codes = site.sim.stats().codes;
+    assert_eq!((codes.sent, codes.spent), (12, 12), "{codes:?}");
+    assert_eq!(links(&parts).await.len(), before, "told again");
+    let dead = records(&parts, &parts.config.topics.dlq).await;
+    assert!(dead.is_empty(), "{} dead letters", dead.len());
+
+    let process = site.serve().await;
+    let [one, _] = site.apps();
+    let event = json!({"id": format!("{wave}-new"), "occurred_at": ago(0), "appid": one,
+        "openid": "oa50", "unionid": "u50", "external_id": wave});
+    site.accepted(&[event]).await;
+    site.settled(process).await;
+    let told = links(&parts).await;
+    assert_eq!(told.len(), before + 1);
+    gapless(&told, false);
+    told_is_stored(site).await;
+}
+
+async fn a_lost_database_comes_back(mut site: Site) {
+    let truth = lived(&mut site).await;
+    site.restore("old").await;
+    let said = site.refuses().await;
+    assert!(said.contains("`unilink rebuild --from topics`"), "{said}");
+    assert_ne!(site.state().await, truth);
+    site.rebuilt("topics").await;
+    goes_on(&mut site, &truth, "w3").await;
+
+    let truth = site.state().await;
+    site.emptied().await;
+    let said = site.refuses().await;
+    assert!(said.contains("`unilink rebuild --from topics`"), "{said}");
+    interrupted(&mut site, "topics").await;
+    site.rebuilt("topics").await;
+    goes_on(&mut site, &truth, "w4").await;
+    let epoch = gapless(&links(&site.parts().await).await, false);
+    assert_eq!(epoch, 3, "each rebuild is an epoch");
+}
+
+/// Kills rebuilds at several moments. Until one ends, nobody else opens the store.
+async fn interrupted(site: &mut Site, from: &str) {
+    let mut begun = false;
+    for pause in [40, 80, 120, 160, 240, 320] {
+        let args = ["rebuild", "--from", from, "--yes"];
+        let rebuild = site.fleet.start("killed", &args, &[]);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        // Too late for this one: the store is whole again.
+        drop(rebuild);
+        let config = Config::read(&site.text(), "the test's", &Environment::default()).unwrap();
+        let keys = assemble::keys(&config).unwrap();
+        let opened = assemble::open_store(&config, &keys).await;
+        let refused = opened.err().map(|e| e.to_string());
+        begun |=
+            refused.is_some_and(|said| said.contains(&format!("rebuild --from {from}` again")));
+    }
+    eprintln!("a rebuild was caught in the middle: {begun}");
+}
+
+async fn lost_topics_are_written_again(mut site: Site) {
+    let truth = lived(&mut site).await;
+    let parts = site.parts().await;
+    let merges = newest(&parts, &parts.config.topics.user_merges).await;
+    let registers = newest(&parts, &parts.config.topics.registers).await;
+    drop(parts);
+    site.lose_topics().await;
+    let said = site.refuses().await;
+    assert!(said.contains("`unilink rebuild --from store`"), "{said}");
+    let said = site
+        .fleet
+        .refused(&["rebuild", "--from", "topics", "--yes"], 1)
+        .await;
+    assert!(said.contains("--from store"), "{said}");
+    interrupted(&mut site, "store").await;
+    let told = site.rebuilt("store").await;
+    let waits = told.contains("deferred resolutions go on");
+    assert!(!waits, "nothing waits here: {told}");
+    let process = site.serve().await;
+    site.settled(process).await;
+
+    let parts = site.parts().await;
+    let told = links(&parts).await;
+    gapless(&told, true);
+    assert_eq!(parts.store.identity().birth.partitions, 8);
+    let partitions = told.iter().map(|r| r.partition).max();
+    assert_eq!(partitions, Some(7));
+    assert_eq!(
+        newest(&parts, &parts.config.topics.user_merges).await,
+        merges
+    );
+    assert_eq!(
+        newest(&parts, &parts.config.topics.registers).await,
+        registers
+    );
+    drop(parts);
+    told_is_stored(&site).await;
+    // Erased accounts stand on no topic any more.
+    let mut living = truth;
+    living.accounts.retain(|_, told| !told.starts_with("none"));
+    assert_eq!(site.state().await, living);
+
+    let process = site.serve().await;
+    let [one, _] = site.apps();
+    let event = json!({"id": "w3-new", "occurred_at": ago(0), "appid": one,
+        "openid": "oa50", "unionid": "u50", "external_id": "new"});
+    site.accepted(&[event]).await;
+    site.settled(process).await;
+    gapless(&links(&site.parts().await).await, true);
+    told_is_stored(&site).await;
+}
+
+/// The newest record of each key that is not null: what outlives compaction. Rulings that an erasure
+/// voids, and when it was told, are left out.
+async fn newest(parts: &Parts, topic: &Arc<str>) -> BTreeMap<String, Value> {
+    let mut newest = BTreeMap::new();
+    for record in records(parts, topic).await {
+        match &record.value {
+            None => newest.remove(&key(&record)),
+            Some(_) => {
+                let mut value = json(&record);
+                for field in ["merged_at", "cause", "epoch"] {
+                    value.as_object_mut().unwrap().remove(field);
+                }
+                newest.insert(key(&record), value)
+            }
+        };
+    }
+    newest
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embedded_database_comes_back() {
+    a_lost_database_comes_back(Site::new(None).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn embedded_topics_are_written_again() {
+    lost_topics_are_written_again(Site::new(None).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgres_database_comes_back() {
+    let (Some(kafka), Some(postgres)) = (services::kafka(), services::postgres()) else {
+        return;
+    };
+    a_lost_database_comes_back(Site::new(Some((kafka, postgres))).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_topics_are_written_again() {
+    let (Some(kafka), Some(postgres)) = (services::kafka(), services::postgres()) else {
+        return;
+    };
+    lost_topics_are_written_again(Site::new(Some((kafka, postgres))).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_rebuilt_while_a_worker_runs() {
+    let mut site = Site::new(None).await;
+    let process = site.serve().await;
+    for from in ["topics", "store"] {
+        let args = ["rebuild", "--from", from, "--yes"];
+        let said = site.fleet.refused(&args, 1).await;
+        assert!(said.contains("worker"), "{said}");
+    }
+    site.settled(process).await;
+}
