@@ -213,52 +213,63 @@ pub async fn eight_sessions_on_one_person_lose_nothing(home: &dyn Home) {
     assert_eq!(told, want, "published in the order of the commits");
 }
 
-/// A planner of a few lines that merges: whoever claims the unionid becomes one user, which is the
-/// smallest account of all that it finds, walking as far as claims go.
-struct Merge {
-    who: Account,
-    claims: Vec<UnionKey>,
+/// A planner of a few lines that merges: accounts that share a unionid are one user, which is the
+/// smallest of all accounts that are found walking as far as claims go.
+struct Merge(BTreeMap<Account, BTreeSet<UnionKey>>);
+
+impl Merge {
+    /// Everything that is linked to `first`, as far as it was read or is new.
+    fn walk(&self, view: &View, first: &Account) -> (BTreeSet<Account>, BTreeSet<UnionKey>) {
+        let (mut members, mut unionids) = (BTreeSet::from([first.clone()]), BTreeSet::new());
+        loop {
+            let before = (members.len(), unionids.len());
+            for who in &members {
+                let of = view.claims.get(who).into_iter().flatten();
+                unionids.extend(of.map(|c| c.key.union.clone()));
+                unionids.extend(self.0.get(who).into_iter().flatten().cloned());
+            }
+            for union in &unionids {
+                let of = view.unionids.get(union).into_iter();
+                members.extend(of.flat_map(|r| &r.claims).map(|c| c.key.account.clone()));
+                let new = self.0.iter().filter(|(_, claims)| claims.contains(union));
+                members.extend(new.map(|(who, _)| who.clone()));
+            }
+            if (members.len(), unionids.len()) == before {
+                return (members, unionids);
+            }
+        }
+    }
 }
 
 impl Planner for Merge {
     fn step(&mut self, view: &View) -> Step {
-        let mut keys = Keys::default();
-        let mut members: BTreeSet<Account> = [self.who.clone()].into();
-        let mut unionids: BTreeSet<UnionKey> = self.claims.iter().cloned().collect();
-        loop {
-            let before = (members.len(), unionids.len());
-            for a in &members {
-                let of = view.claims.get(a).into_iter().flatten();
-                unionids.extend(of.map(|c| c.key.union.clone()));
+        let (mut keys, mut changes, mut told) = (Keys::default(), Changes::default(), Vec::new());
+        let mut done = BTreeSet::new();
+        for (first, claims) in &self.0 {
+            let (members, unionids) = self.walk(view, first);
+            let unread = |a: &&Account| !view.asked.accounts.contains(*a);
+            keys.accounts.extend(members.iter().filter(unread).cloned());
+            let unread = |u: &&UnionKey| !view.asked.unionids.contains(*u);
+            keys.unionids
+                .extend(unionids.iter().filter(unread).cloned());
+            let user = own(members.first().expect("itself"));
+            for who in members {
+                let stored = view.accounts.get(&who);
+                if stored.is_none_or(|row| row.user != user) && done.insert(who.clone()) {
+                    let mut next = raise(view, &who);
+                    next.user = user;
+                    told.push(record(&format!("{} {}", who.key(), next.revision)));
+                    changes.accounts.push(next);
+                }
             }
-            for u in &unionids {
-                let of = view.unionids.get(u).into_iter().flat_map(|r| &r.claims);
-                members.extend(of.map(|c| c.key.account.clone()));
-            }
-            if (members.len(), unionids.len()) == before {
-                break;
-            }
+            let known = view.claims.get(first).into_iter().flatten();
+            let known: BTreeSet<&UnionKey> = known.map(|c| &c.key.union).collect();
+            let new = claims.iter().filter(|u| !known.contains(u));
+            changes.claims.extend(new.map(|u| claim(first, u)));
         }
-        keys.accounts = members.difference(&view.asked.accounts).cloned().collect();
-        keys.unionids = unionids.difference(&view.asked.unionids).cloned().collect();
         if !keys.is_empty() {
             return Step::Read(keys);
         }
-        let user = own(members.first().expect("itself"));
-        let mut changes = Changes::default();
-        let mut told = Vec::new();
-        for a in &members {
-            let mut next = raise(view, a);
-            next.user = user;
-            if view.accounts.get(a).is_none_or(|row| row.user != user) {
-                told.push(record(&format!("{} {}", a.key(), next.revision)));
-                changes.accounts.push(next);
-            }
-        }
-        let known = view.claims.get(&self.who).into_iter().flatten();
-        let known: BTreeSet<&UnionKey> = known.map(|c| &c.key.union).collect();
-        let new = self.claims.iter().filter(|u| !known.contains(u));
-        changes.claims = new.map(|u| claim(&self.who, u)).collect();
         Step::Write(Box::new(Write {
             changes,
             outbox: [(1, told)].into(),
@@ -266,28 +277,36 @@ impl Planner for Merge {
     }
 }
 
-/// People whose accounts come one by one, from all sides at once, in chains: account n claims
-/// unionids n/2 and n/2+1 of its person, so that every link joins two parts that others are joining.
+/// People whose accounts come a few at a time, from all sides at once, in rings: each account claims
+/// the unionids on both sides of it, so that every link joins two parts that others are joining.
 pub async fn eight_sessions_on_meeting_people_lose_nothing(home: &dyn Home) {
-    const PEOPLE: u32 = 6;
-    const ACCOUNTS: u32 = 24;
+    const PEOPLE: u32 = 3;
+    const ACCOUNTS: u32 = 25;
+    const BATCH: u32 = 3;
     let mut sessions = tokio::task::JoinSet::new();
     for session in 0..8_u32 {
         let store = open(home).await;
         sessions.spawn(async move {
-            for n in 0..PEOPLE * ACCOUNTS {
-                // Each session goes through all of it, in an order of its own.
-                let n = (n * (2 * session + 1) * 5 + session * 11) % (PEOPLE * ACCOUNTS);
-                let (person, link) = (n % PEOPLE, n / PEOPLE);
-                let mut plan = Merge {
-                    who: account_in(link, person),
-                    claims: vec![
-                        union(person * 100 + link),
-                        union(person * 100 + (link + 1) % ACCOUNTS),
-                    ],
+            // Each session goes through all of it, in an order of its own.
+            let step = [1, 2, 4, 7, 8, 11, 13, 14][session as usize];
+            let order =
+                (0..PEOPLE * ACCOUNTS).map(|n| (n * step + session * 9) % (PEOPLE * ACCOUNTS));
+            let order: Vec<u32> = order.collect();
+            for some in order.chunks(BATCH as usize) {
+                let of = |n: &u32| {
+                    let (person, link) = (n % PEOPLE, n / PEOPLE);
+                    let ring = |link| union(person * 100 + link % ACCOUNTS);
+                    (
+                        account_in(link, person),
+                        [ring(link), ring(link + 1)].into(),
+                    )
                 };
+                let mut plan = Merge(some.iter().map(of).collect());
                 let batch = Batch {
-                    keys: accounts(std::slice::from_ref(&plan.who)),
+                    keys: Keys {
+                        accounts: plan.0.keys().cloned().collect(),
+                        ..Keys::default()
+                    },
                     ..Batch::default()
                 };
                 store.apply(&batch, &mut plan).await.expect("applies");
