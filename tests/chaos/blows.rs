@@ -15,9 +15,8 @@ const NAMED: &str = "back under its name";
 /// What is timed: from the kill of one that stays away until the others have committed all that stood
 /// in the topic then.
 const OTHERS: &str = "taken over by others";
-/// A worker that is back under its name commits within this, in seconds; `UNILINK_CHAOS_BACK` allows
-/// more on a machine that is busy with other things.
-const BACK: usize = 10;
+/// A worker that is back under its name commits within this.
+const BACK: Duration = Duration::from_secs(10);
 /// What a dead worker held is taken over within this: its session, then the transaction that it may
 /// have left open, then the broker's next look for such.
 const TAKEN_OVER: Duration = Duration::from_secs(6 + 15 + 10 + 4);
@@ -248,7 +247,10 @@ impl<'s> Fate<'s> {
                 break (old, new);
             }
             let told = format!("{}\n{}", old.process.logs(), new.process.logs());
-            assert!(begun.elapsed() < TAKEN_OVER, "both live: {told}");
+            assert!(
+                begun.elapsed() < crate::slow(TAKEN_OVER),
+                "both live: {told}"
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         let told = ended.process.logs();
@@ -283,8 +285,10 @@ impl<'s> Fate<'s> {
 
     /// After the verdict, which matters more: all were as quick as is promised.
     pub fn quick_enough(&self) {
-        let back = Duration::from_secs(crate::number("BACK", BACK) as u64);
-        for (what, bound) in [(NAMED, back), (OTHERS, TAKEN_OVER)] {
+        for (what, bound) in [
+            (NAMED, crate::slow(BACK)),
+            (OTHERS, crate::slow(TAKEN_OVER)),
+        ] {
             let slowest = self.took.get(what).into_iter().flatten().max();
             let slowest = slowest.copied().unwrap_or_default();
             assert!(slowest < bound, "{what}: {slowest:?}");

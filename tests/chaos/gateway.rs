@@ -21,7 +21,7 @@ const AT_ONCE: usize = 4;
 /// Events posted and not yet committed, at most: codes must not die of waiting.
 const LEAD: i64 = 3_000;
 /// The intake says within its own bound (5 s for the bus) that it cannot; a busy machine is slower.
-pub const REFUSED_WITHIN: Duration = Duration::from_secs(8);
+const REFUSED_WITHIN: Duration = Duration::from_secs(8);
 /// Longest that the intake may refuse: longer than any outage here.
 const REFUSES: Duration = Duration::from_secs(240);
 
@@ -141,7 +141,7 @@ async fn until_taken(http: &reqwest::Client, url: &str, chunk: &[Planned], count
         let retry = retry.expect("Retry-After").to_str().unwrap().to_owned();
         assert!(retry.parse::<u64>().is_ok_and(|s| s > 0), "{retry}");
         let took = asked.elapsed();
-        assert!(took < REFUSED_WITHIN, "refused after {took:?}");
+        assert!(took < crate::slow(REFUSED_WITHIN), "refused after {took:?}");
         counts.refused.fetch_add(1, Ordering::Relaxed);
         let millis = u64::try_from(took.as_millis()).unwrap();
         counts.slowest_refusal.fetch_max(millis, Ordering::Relaxed);

@@ -45,7 +45,8 @@ pub struct Worker {
 impl Site {
     /// Prepares everything; nothing runs but the services and the simulator.
     pub async fn new(seed: u64) -> Option<Self> {
-        let cluster = tokio::task::spawn_blocking(Cluster::start).await.unwrap()?;
+        // On the thread that has the test's name, which is told if it is left out.
+        let cluster = tokio::task::block_in_place(Cluster::start)?;
         let mut world = World::new(seed).unwrap();
         world.blocked_share = 0.0;
         let settings = Settings {
