@@ -81,6 +81,10 @@ pub async fn post(site: &Site, counts: &Arc<Counts>, seed: u64) -> Posted {
     let mut planned = Vec::new();
     while !counts.enough.load(Ordering::Relaxed) {
         let lag = counts.lag.load(Ordering::Relaxed);
+        if lag > 2 * LEAD {
+            tokio::time::sleep(PAUSE).await;
+            continue;
+        }
         let more = planned.len() < counts.wanted.load(Ordering::Relaxed);
         let fast = more && (0..LEAD).contains(&lag);
         let size = if fast { CHUNK } else { DRIP };
