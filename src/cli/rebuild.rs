@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::assemble::{needs_store, site};
-use super::reach::present;
+use super::reach::{asked, present};
 use crate::bus::TopicState;
 use crate::config::Config;
 use crate::rebuild::{Done, RebuildError, Site, Watch, from_store, from_topics};
@@ -60,7 +60,8 @@ pub async fn run(config: Config, args: RebuildArgs) -> Result<(), Failure> {
     let wanted = config.topics.specs();
     present(&*site.bus, &wanted).await?;
     site.bus.place(&[]).await.map_err(Failure::failed)?;
-    let states = site.bus.topics(&[]).await.map_err(Failure::failed)?;
+    let states = site.bus.topics(&asked(&wanted)).await;
+    let states = states.map_err(Failure::failed)?;
     let before = site.store.totals().await.map_err(Failure::failed)?;
     let plan = plan(&site, origin, &states, &before);
     if args.dry_run {
@@ -82,14 +83,19 @@ pub async fn run(config: Config, args: RebuildArgs) -> Result<(), Failure> {
 fn failed(error: RebuildError) -> Failure {
     match error {
         RebuildError::Refused(_) => Failure::failed(error),
-        _ => Failure::Failed(format!("{error}. Run the same command again once that is mended")),
+        _ => Failure::Failed(format!(
+            "{error}. Run the same command again once that is mended"
+        )),
     }
 }
 
 /// What would be done, for whoever has to agree to it.
 fn plan(site: &Site, origin: Origin, states: &[TopicState], before: &Totals) -> String {
     let held = |name: &str| {
-        let bounds = states.iter().filter(|s| *s.name == *name).flat_map(|s| &s.bounds);
+        let bounds = states
+            .iter()
+            .filter(|s| *s.name == *name)
+            .flat_map(|s| &s.bounds);
         bounds.map(|(first, next)| next - first).sum::<i64>()
     };
     let topics = &site.topics;
@@ -149,10 +155,16 @@ fn print(origin: Origin, done: &Done, before: &Totals, after: &Totals) {
     ] {
         println!("{what:18} {before:>12} before {after:>12} now");
     }
-    println!("{:18} {:>12} for the next worker to publish", "records", done.told);
+    println!(
+        "{:18} {:>12} for the next worker to publish",
+        "records", done.told
+    );
     for (what, count) in [
         ("records were none of ours and left aside", done.unreadable),
-        ("young codes will not be sent again, though their answers are lost", done.codes),
+        (
+            "young codes will not be sent again, though their answers are lost",
+            done.codes,
+        ),
         ("deferred resolutions go on at new places", done.moved),
     ] {
         if count > 0 {

@@ -58,7 +58,8 @@ impl Registers {
             return;
         };
         let stone = graph.view.tombstones.get(node.account);
-        let over = |at: Millis| life.first_seen_at <= at && !self.tombstones.contains_key(node.account);
+        let over =
+            |at: Millis| life.first_seen_at <= at && !self.tombstones.contains_key(node.account);
         match stone.filter(|stone| over(stone.erased_at)) {
             None => graph.seed_account(a, &review.cause),
             Some(stone) => {

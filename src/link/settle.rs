@@ -115,7 +115,8 @@ impl<'g, 'a> Settling<'g, 'a> {
         let node = &self.graph.accounts[a];
         if node.ended {
             let stone = self.registers.tombstones.get(node.account);
-            self.publisher.ended(node, stone.map(|stone| stone.revision));
+            self.publisher
+                .ended(node, stone.map(|stone| stone.revision));
         }
         let Some(decided) = self.decided(a) else {
             return;

@@ -53,7 +53,10 @@ pub(super) async fn keep_from_being_sent(
 /// Notes those of which no answer is remembered.
 async fn note(site: &Site, records: &[Stored], now: Millis) -> Result<u64, RebuildError> {
     let mut codes: Vec<(Mark, Note)> = Vec::new();
-    for record in records.iter().filter(|r| r.timestamp > now.0 - LOOK_BACK_MS) {
+    for record in records
+        .iter()
+        .filter(|r| r.timestamp > now.0 - LOOK_BACK_MS)
+    {
         let Decoded::Login(login) = site.decoder.decode(record) else {
             continue;
         };
@@ -65,7 +68,10 @@ async fn note(site: &Site, records: &[Stored], now: Millis) -> Result<u64, Rebui
     }
     let asked: Vec<CodeKey> = codes.iter().map(|(mark, _)| CodeKey(mark.0)).collect();
     let known = site.store.spent(&asked).await?;
-    let unknown = codes.into_iter().zip(known).filter(|(_, known)| known.is_none());
+    let unknown = codes
+        .into_iter()
+        .zip(known)
+        .filter(|(_, known)| known.is_none());
     let lost = unknown.map(|((_, note), _)| Spent {
         code: CodeKey(note.mark.0),
         account: note.account,

@@ -66,7 +66,9 @@ pub(super) async fn outboxes(site: &Site, group: &[Assigned]) -> Result<Vec<Outb
 /// Of these, the partitions that are emptied, with the sequence to go on after.
 pub(super) fn emptied(outboxes: &[Outbox]) -> BTreeMap<u32, u64> {
     let emptied = outboxes.iter().filter(|outbox| !outbox.kept);
-    emptied.map(|outbox| (outbox.partition, outbox.seq)).collect()
+    emptied
+        .map(|outbox| (outbox.partition, outbox.seq))
+        .collect()
 }
 
 /// The highest offset whose inline records are out.

@@ -96,7 +96,10 @@ fn rank(ruled: &Ruled) -> (Millis, &str, Option<ClaimVerdict>, &str) {
 
 async fn apply(site: &Site, mut loading: Loading<'_>) -> Result<(), RebuildError> {
     let claims = loading.claims.iter().map(|(key, _)| &key.account);
-    let pairs = loading.pairs.iter().flat_map(|(pair, _)| [&pair.a, &pair.b]);
+    let pairs = loading
+        .pairs
+        .iter()
+        .flat_map(|(pair, _)| [&pair.a, &pair.b]);
     let accounts: BTreeSet<Account> = claims.chain(pairs).cloned().collect();
     let batch = Batch {
         keys: Keys {

@@ -9,7 +9,7 @@ use crate::model::{Account, AccountRow, ClaimRow, Keys, Linked, News, View, pres
 use crate::store::{
     Batch, Identity, Move, Origin, Planner, Rebirth, Step, Store, StoreError, UnderWay, Write,
 };
-use crate::worker::{RecoverError, Records, check_topic};
+use crate::worker::{Records, RecoverError, check_topic};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

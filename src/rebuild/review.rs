@@ -4,7 +4,7 @@
 use super::{Done, PAGE, RebuildError, Site};
 use crate::link;
 use crate::model::{EventId, Fact, Millis, Outcome, Review, View};
-use crate::store::{Batch, Planner, StoreError, Step, Write};
+use crate::store::{Batch, Planner, Step, StoreError, Write};
 use crate::worker::Records;
 
 /// Decides all accounts anew, page by page.

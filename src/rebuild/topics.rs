@@ -56,7 +56,11 @@ async fn load(site: &Site, done: &mut Done) -> Result<Identity, RebuildError> {
         })
         .await?;
     let bounds = site.bounds(&site.topics.logins).await?;
-    let first = |one: &Assigned| bounds.get(one.partition as usize).map_or(0, |(first, _)| *first);
+    let first = |one: &Assigned| {
+        bounds
+            .get(one.partition as usize)
+            .map_or(0, |(first, _)| *first)
+    };
     let places = group.iter().zip(&outboxes).map(|(one, outbox)| {
         let inline = positions::inline(one);
         outbox.place(&identity, first(one), inline)

@@ -242,7 +242,11 @@ pub fn buried(
 /// The hash in the key of a tombstone's record.
 #[must_use]
 pub fn mac_in(key: &[u8]) -> Option<[u8; 32]> {
-    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let digit = |b: u8| {
+        char::from(b)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
     let mut mac = [0; 32];
     let (pairs, rest) = key.as_chunks::<2>();
     if pairs.len() != mac.len() || !rest.is_empty() {

@@ -164,7 +164,10 @@ pub async fn open_store(config: &Config, keys: &Arc<Keys>) -> Result<Arc<dyn Sto
 ///
 /// # Errors
 /// As [`open_store`].
-pub async fn open_to_rebuild(config: &Config, keys: &Arc<Keys>) -> Result<Arc<dyn Rebuild>, Trouble> {
+pub async fn open_to_rebuild(
+    config: &Config,
+    keys: &Arc<Keys>,
+) -> Result<Arc<dyn Rebuild>, Trouble> {
     let (birth, namespace, mac) = (birth(config, keys), namespace(config, keys), mac(keys));
     match &config.profile {
         Profile::Embedded { path } => {

@@ -36,7 +36,10 @@ const MOVE: &str = "UPDATE deferred SET partition = ?3, offset = ?4, record = ?5
 #[async_trait]
 impl Rebuild for SqliteStore {
     async fn under_way(&self) -> Result<Option<UnderWay>, StoreError> {
-        let rows = self.file.all("SELECT rebuilding FROM store", vec![]).await?;
+        let rows = self
+            .file
+            .all("SELECT rebuilding FROM store", vec![])
+            .await?;
         let word = rows.first().map(|row| get::<Option<String>>(row, 0));
         let word = word.transpose()?.flatten();
         word.as_deref().map(UnderWay::parse).transpose()
@@ -140,7 +143,9 @@ impl Rebuild for SqliteStore {
 impl SqliteStore {
     async fn mark(&self, word: Val) -> Result<(), StoreError> {
         let mut tx = self.file.begin().await?;
-        let marked = tx.exec("UPDATE store SET rebuilding = ?", vec![word]).await?;
+        let marked = tx
+            .exec("UPDATE store SET rebuilding = ?", vec![word])
+            .await?;
         expect_rows("the store's own row", 1, marked)?;
         Ok(tx.commit().await?)
     }
