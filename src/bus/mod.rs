@@ -152,6 +152,18 @@ pub struct TopicSpec {
     pub keep: Keep,
 }
 
+impl TopicSpec {
+    /// To ask about a topic; nothing is created.
+    #[must_use]
+    pub fn asked(name: &Arc<str>) -> Self {
+        Self {
+            name: Arc::clone(name),
+            partitions: 0,
+            keep: Keep::For(Duration::ZERO),
+        }
+    }
+}
+
 /// What a topic keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Keep {

@@ -3,7 +3,7 @@
 
 use super::Failure;
 use super::patience::Trouble;
-use crate::bus::{Bus, Keep, TopicSpec};
+use crate::bus::{Bus, TopicSpec};
 use crate::config::Topics;
 use crate::http::{Ops, Ready};
 use crate::store::Store;
@@ -104,12 +104,8 @@ pub async fn present(bus: &dyn Bus, wanted: &[TopicSpec]) -> Result<(), Trouble>
 /// The same topics, to ask about: nothing is created.
 #[must_use]
 pub fn asked(wanted: &[TopicSpec]) -> Vec<TopicSpec> {
-    let ask = |spec: &TopicSpec| TopicSpec {
-        name: Arc::clone(&spec.name),
-        partitions: 0,
-        keep: Keep::For(Duration::ZERO),
-    };
-    wanted.iter().map(ask).collect()
+    let names = wanted.iter().map(|spec| &spec.name);
+    names.map(TopicSpec::asked).collect()
 }
 
 /// How a topic differs from what is wanted, with the remedy.

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use super::assemble::{needs_store, site};
-use super::reach::present;
+use super::reach::{asked, present};
 use crate::bus::TopicState;
 use crate::config::Config;
 use crate::rebuild::{Done, RebuildError, Site, Watch, from_store, from_topics};
@@ -60,7 +60,8 @@ pub async fn run(config: Config, args: RebuildArgs) -> Result<(), Failure> {
     let wanted = config.topics.specs();
     present(&*site.bus, &wanted).await?;
     site.bus.place(&[]).await.map_err(Failure::failed)?;
-    let states = site.bus.topics(&[]).await.map_err(Failure::failed)?;
+    let states = site.bus.topics(&asked(&wanted)).await;
+    let states = states.map_err(Failure::failed)?;
     let before = site.store.totals().await.map_err(Failure::failed)?;
     let plan = plan(&site, origin, &states, &before);
     if args.dry_run {

@@ -18,7 +18,7 @@ mod topics;
 pub use retell::from_store;
 pub use topics::from_topics;
 
-use crate::bus::{Bus, BusError, Range, Stored};
+use crate::bus::{Bus, BusError, Range, Stored, TopicSpec};
 use crate::clock::Clock;
 use crate::link::Rules;
 use crate::resolve::ports::MemoryFault;
@@ -136,14 +136,14 @@ impl Site {
 
     /// For each partition of a topic, the first offset held and the next to be written.
     async fn bounds(&self, topic: &Arc<str>) -> Result<Vec<(i64, i64)>, RebuildError> {
-        let states = self.bus.topics(&[]).await?;
-        let found = states.into_iter().find(|state| state.name == *topic);
-        let missing = || {
-            RebuildError::Refused(format!(
-                "there is no topic {topic}: `unilink topics` creates it"
-            ))
-        };
-        Ok(found.ok_or_else(missing)?.bounds)
+        let states = self.bus.topics(&[TopicSpec::asked(topic)]).await?;
+        let bounds = states.into_iter().flat_map(|state| state.bounds);
+        let bounds: Vec<(i64, i64)> = bounds.collect();
+        if bounds.is_empty() {
+            let why = format!("there is no topic {topic}: `unilink topics` creates it");
+            return Err(RebuildError::Refused(why));
+        }
+        Ok(bounds)
     }
 }
 

@@ -5,7 +5,7 @@
 //! the worker with the remedy.
 
 use super::tracker::digest;
-use crate::bus::{Assigned, Bus, BusError, Progress, Range, RelayPosition};
+use crate::bus::{Assigned, Bus, BusError, Progress, Range, RelayPosition, TopicSpec};
 use crate::outbox::SEQ_HEADER;
 use crate::store::{Position, Store, StoreError};
 use std::sync::Arc;
@@ -92,8 +92,7 @@ pub async fn check_topic(
             "holds another record than the store has applied",
         ));
     }
-    let spec = [];
-    let bounds = bus.topics(&spec).await?;
+    let bounds = bus.topics(&[TopicSpec::asked(topic)]).await?;
     let next = bounds
         .iter()
         .find(|t| t.name == *topic)
@@ -166,7 +165,7 @@ pub async fn lost_relay(
     topic: &Arc<str>,
     partition: u32,
 ) -> Result<RelayPosition, RecoverError> {
-    let states = bus.topics(&[]).await?;
+    let states = bus.topics(&[TopicSpec::asked(topic)]).await?;
     let bounds = states
         .iter()
         .find(|t| t.name == *topic)
