@@ -22,7 +22,8 @@ use uuid::Uuid;
 pub(super) const MAKE_UNIONIDS: &str = "INSERT INTO unionids (tag) SELECT * FROM unnest($1::uuid[]) \
      ON CONFLICT (tag) DO NOTHING RETURNING tag, id";
 pub(super) const LOCK_UNIONIDS: &str = "SELECT x.tag, x.id FROM unnest($1::uuid[]) AS k(tag) \
-     CROSS JOIN LATERAL (SELECT u.tag, u.id FROM unionids u WHERE u.tag = k.tag LIMIT 1) x";
+     CROSS JOIN LATERAL (SELECT u.tag, u.id FROM unionids u WHERE u.tag = k.tag LIMIT 1 \
+     FOR NO KEY UPDATE) x";
 pub(super) const LOCK_ACCOUNTS: &str = "SELECT x.own, x.id FROM unnest($1::uuid[]) AS k(own) \
      CROSS JOIN LATERAL (SELECT a.own, a.id FROM accounts a WHERE a.own = k.own LIMIT 1 \
      FOR NO KEY UPDATE) x";
