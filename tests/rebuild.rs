@@ -494,8 +494,7 @@ fn key(record: &Stored) -> String {
 }
 
 async fn records(parts: &Parts, topic: &Arc<str>) -> Vec<Stored> {
-    let states = parts.bus.topics(&[TopicSpec::asked(topic)]).await.unwrap();
-    let bounds = &states[0].bounds;
+    let bounds = &bounds(parts, topic).await;
     let mut all = Vec::new();
     for (partition, (from, to)) in (0u32..).zip(bounds) {
         let mut range = Range {
@@ -514,6 +513,18 @@ async fn records(parts: &Parts, topic: &Arc<str>) -> Vec<Stored> {
     all
 }
 
+/// A topic that was just made anew is not known to all brokers at once.
+async fn bounds(parts: &Parts, topic: &Arc<str>) -> Vec<(i64, i64)> {
+    let begun = Instant::now();
+    loop {
+        match parts.bus.topics(&[TopicSpec::asked(topic)]).await {
+            Ok(mut states) => return states.remove(0).bounds,
+            Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn links(parts: &Parts) -> Vec<Stored> {
     records(parts, &parts.config.topics.account_links).await
 }
@@ -521,8 +532,7 @@ async fn links(parts: &Parts) -> Vec<Stored> {
 /// Whether anything is left to apply or to publish.
 async fn behind(parts: &Parts) -> bool {
     let logins = &parts.config.topics.logins;
-    let states = parts.bus.topics(&[TopicSpec::asked(logins)]).await.unwrap();
-    let bounds = &states[0].bounds;
+    let bounds = &bounds(parts, logins).await;
     let positions = parts.store.positions().await.unwrap();
     let group = parts.bus.group().await.unwrap();
     for (one, (first, next)) in group.iter().zip(bounds) {

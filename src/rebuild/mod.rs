@@ -27,9 +27,14 @@ use crate::store::{Birth, Origin, Rebuild, StoreError, UnderWay};
 use crate::wire::Topics;
 use crate::worker::{Decoder, Records, RecoverError};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Records read at once.
 const CHUNK: usize = 2_000;
+/// A question that the bus does not answer is asked again this often, with pauses.
+const TRIES: u32 = 20;
+/// See [`TRIES`].
+const PAUSE: Duration = Duration::from_millis(500);
 /// Accounts in one transaction.
 const PAGE: usize = 500;
 
@@ -136,7 +141,15 @@ impl Site {
 
     /// For each partition of a topic, the first offset held and the next to be written.
     async fn bounds(&self, topic: &Arc<str>) -> Result<Vec<(i64, i64)>, RebuildError> {
-        let states = self.bus.topics(&[TopicSpec::asked(topic)]).await?;
+        // A topic that was just made anew is not known to all brokers at once.
+        let mut tries = 0;
+        let states = loop {
+            match self.bus.topics(&[TopicSpec::asked(topic)]).await {
+                Err(BusError::Unavailable(_)) if tries < TRIES => tries += 1,
+                answered => break answered?,
+            }
+            tokio::time::sleep(PAUSE).await;
+        };
         let bounds = states.into_iter().flat_map(|state| state.bounds);
         let bounds: Vec<(i64, i64)> = bounds.collect();
         if bounds.is_empty() {
