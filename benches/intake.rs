@@ -29,6 +29,14 @@ struct NoBus;
 
 #[async_trait]
 impl Bus for NoBus {
+    async fn group(&self) -> Result<Vec<unilink::bus::Assigned>, BusError> {
+        Ok(Vec::new())
+    }
+
+    async fn place(&self, _: &[unilink::bus::Progress]) -> Result<(), BusError> {
+        Ok(())
+    }
+
     async fn publish(&self, _: Vec<Record>) -> Result<(), BusError> {
         Ok(())
     }

@@ -26,7 +26,7 @@ pub(super) async fn keep_from_being_sent(
     for (one, (first, next)) in group.iter().zip(&bounds) {
         let mut to = one.input.unwrap_or(0).min(*next);
         while to > *first {
-            let from = (*first).max(to - CHUNK as i64);
+            let from = (*first).max(to.saturating_sub_unsigned(CHUNK as u64));
             let mut range = Range {
                 topic: Arc::clone(&site.topics.logins),
                 partition: one.partition,

@@ -305,8 +305,7 @@ fn marks(keys: &Keys, app: &App, code: &Secret) -> Marks {
     }
 }
 
-/// For a code that was handled before the memory of it was lost: where its answer would stand, and
-/// the note, old enough to be final, that keeps it from being sent again.
+/// For a code whose answer was lost: where that would stand, and the note that it is never sent again.
 pub fn lost_code(
     keys: &Keys,
     app: &App,
