@@ -31,11 +31,16 @@ impl Home for SqliteHome {
     }
 
     async fn raw_bytes(&self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for entry in std::fs::read_dir(self.0.path()).expect("home") {
-            bytes.extend(std::fs::read(entry.expect("entry").path()).expect("file"));
+        // A store that was dropped closes in the background and takes files away; then look again.
+        loop {
+            let entries = std::fs::read_dir(self.0.path()).expect("home");
+            let files = entries.map(|entry| std::fs::read(entry.expect("entry").path()));
+            match files.collect::<std::io::Result<Vec<_>>>() {
+                Ok(files) => return files.concat(),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => panic!("{error}"),
+            }
         }
-        bytes
     }
 }
 
