@@ -1,8 +1,8 @@
 //! What every adapter holds to, free of SQL: codes and words in tables, and small decisions.
 
 use super::{StoreError, TrackedState};
-use crate::model::{Account, Changes, ClaimVerdict};
-use rustc_hash::FxHashMap;
+use crate::model::{Account, Changes, ClaimVerdict, View};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Claims read of one unionid, those rejected not counted. Three openids of one app already say
 /// that it is shared, so a real one has a handful; a placeholder may have millions.
@@ -95,6 +95,27 @@ pub(super) fn in_turns(candidates: Vec<(i64, String)>) -> Vec<i64> {
     // Stable: what comes first within a round stays first.
     ranked.sort_by_key(|(round, _)| *round);
     ranked.into_iter().map(|(_, id)| id).collect()
+}
+
+/// Accounts of which only a tombstone is left after the batch: their names are not written.
+pub(super) fn gone(
+    view: &View,
+    changes: &Changes,
+    stored: impl Fn(&Account) -> bool,
+) -> FxHashSet<Account> {
+    let absent = |a: &&Account| !stored(a);
+    let mut gone: FxHashSet<Account> = (view.tombstones.keys())
+        .filter(absent)
+        .chain(changes.tombstones.iter().map(|t| &t.account).filter(absent))
+        .chain(&changes.erased)
+        .cloned()
+        .collect();
+    if !gone.is_empty() {
+        for row in &changes.accounts {
+            gone.remove(&row.account);
+        }
+    }
+    gone
 }
 
 #[cfg(test)]

@@ -63,10 +63,10 @@ impl Parts {
             session_keys_before: Millis(now.0 - SESSION_KEYS_MS),
         };
         if let Err(error) = self.store.prune(what).await {
-            tracing::warn!(%error, "old rows stay for now");
+            tracing::warn!(%error, "old rows are kept until the next upkeep");
         }
         self.bus.upkeep(now).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "old records stay for now");
+            tracing::warn!(%error, "old records are kept until the next upkeep");
             false
         })
     }

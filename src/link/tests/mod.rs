@@ -27,13 +27,13 @@ impl World {
     /// Apps `wx0`, `wx1`, … of platform `p`; `moved` went from `old` to `p` at 50.
     fn new() -> Self {
         let app = |id: &str, bindings| App {
-            id: AppId::parse(id).unwrap(),
+            id: AppId::parse(id).expect("a literal of the test"),
             kind: AppKind::MiniProgram,
             secret: None,
             bindings,
         };
         let since = |p: &str, at| Binding {
-            platform: PlatformId::parse(p).unwrap(),
+            platform: PlatformId::parse(p).expect("a literal of the test"),
             since: Millis(at),
         };
         let mut apps: Vec<App> = (0..70)
@@ -104,20 +104,20 @@ impl World {
 
 /// `app:openid`.
 fn account(key: &str) -> Account {
-    Account::from_key(key).unwrap()
+    Account::from_key(key).expect("a literal of the test")
 }
 
 /// `unionid` in platform `p`, or `platform/unionid`.
 fn unionid(key: &str) -> UnionKey {
     let (platform, unionid) = key.split_once('/').unwrap_or(("p", key));
     UnionKey {
-        platform: PlatformId::parse(platform).unwrap(),
-        unionid: UnionId::parse(unionid).unwrap(),
+        platform: PlatformId::parse(platform).expect("a literal of the test"),
+        unionid: UnionId::parse(unionid).expect("a literal of the test"),
     }
 }
 
 fn event(id: &str) -> EventId {
-    EventId::parse(id).unwrap()
+    EventId::parse(id).expect("a literal of the test")
 }
 
 /// An account is seen, with claims of the same time.

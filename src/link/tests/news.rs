@@ -7,7 +7,7 @@ fn because(key: &str, at: i64, reason: Reason) -> Fact {
 }
 
 fn named(key: &str, at: i64, id: &str) -> Fact {
-    let id = ExternalId::parse(id).unwrap();
+    let id = ExternalId::parse(id).expect("a literal of the test");
     with(seen(key, at, &[]), |s| s.external_id = Some(id))
 }
 

@@ -165,7 +165,7 @@ fn a_repeat_changes_nothing_and_reads_only_its_account() {
     let mut view = View::default();
     world.memory.read(&mut view, &keys(&facts[1..]));
     let Outcome::Done(changes) = plan(&view, &facts[1..], &world.rules, Millis(9)) else {
-        panic!("asked for more")
+        panic!("all that the facts are about was read, so nothing more may be asked for")
     };
     assert!(changes.accounts.is_empty() && changes.claims.is_empty());
     assert!(changes.news.is_empty());

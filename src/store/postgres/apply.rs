@@ -14,7 +14,7 @@ use super::session::{Fault, Session, query};
 use super::view::{Loaded, erasures};
 use crate::model::{Account, Changes, Keys};
 use crate::store::records::encode;
-use crate::store::rules::is_empty;
+use crate::store::rules::{gone, is_empty};
 use crate::store::{Batch, Planner, Position, Step, StoreError, Write};
 use rustc_hash::FxHashSet;
 use std::time::Duration;
@@ -273,7 +273,9 @@ fn prepare(loaded: Loaded, write: Write) -> Result<Planned, StoreError> {
         .map(|(partition, records)| Ok((partition, encode(&records)?)))
         .collect::<Result<_, StoreError>>()?;
     Ok(Planned {
-        gone: gone(&loaded, &write.changes),
+        gone: gone(&loaded.view, &write.changes, |a| {
+            loaded.view.accounts.contains_key(a)
+        }),
         loaded,
         changes: write.changes,
         outbox,
@@ -294,22 +296,6 @@ fn written(changes: &Changes) -> impl Iterator<Item = &Account> {
         .chain(changes.rulings.iter().map(|(key, _)| &key.account))
         .chain(changes.pairs.iter().flat_map(|(p, _)| [&p.a, &p.b]))
         .chain(changes.session_keys.iter().map(|(a, _)| a))
-}
-
-fn gone(loaded: &Loaded, changes: &Changes) -> FxHashSet<Account> {
-    let absent = |a: &&Account| !loaded.view.accounts.contains_key(*a);
-    let mut gone: FxHashSet<Account> = (loaded.view.tombstones.keys())
-        .filter(absent)
-        .chain(changes.tombstones.iter().map(|t| &t.account).filter(absent))
-        .chain(&changes.erased)
-        .cloned()
-        .collect();
-    if !gone.is_empty() {
-        for row in &changes.accounts {
-            gone.remove(&row.account);
-        }
-    }
-    gone
 }
 
 /// Longer each time, and another for each worker: two that met do not meet again.

@@ -10,7 +10,7 @@ use super::view::{Loaded, Source, deferred};
 use crate::model::{Account, Changes, Keys};
 use crate::sqlite::Tx;
 use crate::store::records::encode;
-use crate::store::rules::is_empty;
+use crate::store::rules::{gone, is_empty};
 use crate::store::{Batch, Planner, Position, Step, StoreError, Write};
 use rustc_hash::FxHashSet;
 
@@ -187,7 +187,7 @@ fn prepare(mut loaded: Loaded, write: Write) -> Result<Planned, StoreError> {
         }
     }
     Ok(Planned {
-        gone: gone(&loaded, &changes),
+        gone: gone(&loaded.view, &changes, |a| loaded.ids.contains_key(a)),
         loaded,
         changes,
         outbox,
@@ -224,20 +224,4 @@ fn unread(loaded: &Loaded, changes: &Changes) -> Keys {
         accounts: unread.cloned().collect(),
         ..Keys::default()
     }
-}
-
-fn gone(loaded: &Loaded, changes: &Changes) -> FxHashSet<Account> {
-    let absent = |a: &&Account| !loaded.ids.contains_key(*a);
-    let mut gone: FxHashSet<Account> = (loaded.view.tombstones.keys())
-        .filter(absent)
-        .chain(changes.tombstones.iter().map(|t| &t.account).filter(absent))
-        .chain(&changes.erased)
-        .cloned()
-        .collect();
-    if !gone.is_empty() {
-        for row in &changes.accounts {
-            gone.remove(&row.account);
-        }
-    }
-    gone
 }
