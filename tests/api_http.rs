@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use unilink::api::{self, ApiDeps};
 use unilink::http::{Keys, Listening, OPERATIONS};
 use unilink::model::{
-    Account, AccountRow, App, AppId, AppKind, Apps, Binding, ClaimKey, ClaimRow, ClaimStatus,
+    Account, AccountRow, App, AppId, AppKind, TokenSource, Apps, Binding, ClaimKey, ClaimRow, ClaimStatus,
     EventId, ExternalId, Keys as ModelKeys, Method, Millis, PlatformId, Secret, UnionId, UnionKey,
     UserId, View, Why,
 };
@@ -173,6 +173,8 @@ fn apps() -> Apps {
         id: AppId::parse(id).expect("valid"),
         kind: AppKind::MiniProgram,
         secret: None,
+        token: TokenSource::default(),
+        component: None,
         bindings: vec![Binding {
             platform: PlatformId::parse("main").expect("valid"),
             since: Millis(0),

@@ -21,7 +21,7 @@ use std::time::Instant;
 use store_postgres::PostgresHome;
 use unilink::link::{self, Rules};
 use unilink::model::{
-    App, AppId, AppKind, Apps, Binding, Fact, Method, Millis, NewClaim, Outcome, Sighting, View,
+    App, AppId, AppKind, Apps, Binding, Fact, Method, Millis, NewClaim, Outcome, Sighting, TokenSource, View,
 };
 use unilink::store::{Batch, Planner, Position, Step, Store, Write};
 
@@ -52,6 +52,8 @@ fn rules() -> Rules {
         id: AppId::parse(&format!("wxapp{n}")).expect("valid"),
         kind: AppKind::MiniProgram,
         secret: None,
+        token: TokenSource::default(),
+        component: None,
         bindings: vec![Binding {
             platform: platform.clone(),
             since: Millis(0),

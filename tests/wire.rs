@@ -61,7 +61,7 @@ fn value() -> impl Strategy<Value = String> {
     ]
 }
 
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 23] = [
     "id",
     "occurred_at",
     "appid",
@@ -75,6 +75,9 @@ const FIELDS: [&str; 20] = [
     "signature",
     "access_token",
     "scope",
+    "transaction_id",
+    "mch_id",
+    "out_trade_no",
     "is_snapshotuser",
     "source",
     "external_id",

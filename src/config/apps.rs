@@ -2,11 +2,12 @@
 
 use super::check::Checker;
 use super::{Operator, raw};
-use crate::model::{App, AppId, Binding, Millis, PlatformId};
+use crate::model::{App, AppId, AppKind, Binding, Component, Millis, PlatformId, TokenSource};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::VerifyingKey;
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 /// Longest operator id, in bytes: it stands in every decision.
 const MAX_OPERATOR: usize = 64;
@@ -24,7 +25,38 @@ pub(super) fn platforms(c: &mut Checker<'_>, raw: &[raw::Platform]) -> Vec<Platf
     known
 }
 
-pub(super) fn apps(c: &mut Checker<'_>, raw: &[raw::App], platforms: &[PlatformId]) -> Vec<App> {
+pub(super) fn components(c: &mut Checker<'_>, raw: &[raw::Component]) -> Vec<Component> {
+    let mut known: Vec<Component> = Vec::with_capacity(raw.len());
+    for (i, component) in raw.iter().enumerate() {
+        let name = format!("components[{i}]");
+        let file = component.access_token_file.trim();
+        if file.is_empty() {
+            let problem = "is empty; name the file that holds the component_access_token";
+            c.problems.add(format!("{name}.access_token_file"), problem);
+        }
+        match AppId::parse(&component.appid) {
+            Ok(id) if known.iter().any(|k| k.id == id) => {
+                c.problems
+                    .add(format!("{name}.appid"), "stands twice; remove one");
+            }
+            Ok(id) => known.push(Component {
+                id,
+                token_file: PathBuf::from(file),
+            }),
+            Err(e) => c.problems.add(format!("{name}.appid"), e.to_string()),
+        }
+    }
+    known
+}
+
+/// What apps may refer to.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub platforms: &'a [PlatformId],
+    pub components: &'a [Component],
+}
+
+pub(super) fn apps(c: &mut Checker<'_>, raw: &[raw::App], known: Known<'_>) -> Vec<App> {
     let mut seen = BTreeSet::new();
     let mut apps = Vec::with_capacity(raw.len());
     for (i, app) in raw.iter().enumerate() {
@@ -43,12 +75,53 @@ pub(super) fn apps(c: &mut Checker<'_>, raw: &[raw::App], platforms: &[PlatformI
         let secret = app.secret.as_deref();
         apps.push(App {
             secret: secret.and_then(|s| c.secret(&format!("{name}.secret"), s)),
-            bindings: bindings(c, &name, &app.platforms, platforms),
+            token: token_source(c, &name, app),
+            component: component(c, &name, app, known.components),
+            bindings: bindings(c, &name, &app.platforms, known.platforms),
             kind: app.kind,
             id,
         });
     }
     apps
+}
+
+/// `stable`, `plain` or `file:PATH`.
+fn token_source(c: &mut Checker<'_>, app: &str, raw: &raw::App) -> TokenSource {
+    let written = raw.token.as_deref().unwrap_or("stable");
+    match (written, written.strip_prefix("file:").map(str::trim)) {
+        (_, Some(path)) if !path.is_empty() => return TokenSource::File(PathBuf::from(path)),
+        ("stable", _) => return TokenSource::Stable,
+        ("plain", _) if raw.secret.is_some() => return TokenSource::Plain,
+        ("plain", _) => {
+            let problem = "is plain, and the app has no secret to ask for a token with; add it";
+            c.problems.add(format!("{app}.token"), problem);
+        }
+        _ => {
+            let problem = "must be stable, plain, or file:PATH of a file that is kept fresh";
+            c.problems.add(format!("{app}.token"), problem);
+        }
+    }
+    TokenSource::Stable
+}
+
+fn component(
+    c: &mut Checker<'_>,
+    app: &str,
+    raw: &raw::App,
+    known: &[Component],
+) -> Option<Component> {
+    let written = raw.component.as_deref()?;
+    let found = known.iter().find(|k| k.id.as_str() == written).cloned();
+    if found.is_none() {
+        let problem =
+            "is no component of this file; add [[components]] with that appid, or correct it";
+        c.problems.add(format!("{app}.component"), problem);
+    }
+    if raw.kind == AppKind::Website || raw.kind == AppKind::MobileApp {
+        let problem = "acts for official accounts and mini programs only; leave it out";
+        c.problems.add(format!("{app}.component"), problem);
+    }
+    found
 }
 
 /// Oldest first, as they must be written: whoever reads the file sees the app's history.

@@ -168,6 +168,7 @@ fn check_all(mut tables: Dict, c: &mut Checker<'_>) -> Config {
     };
     let platforms = list(&mut tables, "platforms", c);
     let apps = list(&mut tables, "apps", c);
+    let components = list(&mut tables, "components", c);
     let operators = list(&mut tables, "operators", c);
     for unknown in tables.keys() {
         c.problems.add(
@@ -176,6 +177,12 @@ fn check_all(mut tables: Dict, c: &mut Checker<'_>) -> Config {
         );
     }
     let platforms = apps::platforms(c, &platforms);
+    let components = apps::components(c, &components);
+    let known = apps::Known {
+        platforms: &platforms,
+        components: &components,
+    };
+    let apps = apps::apps(c, &apps, known);
     let profile = profile::profile(c, &raw.store, &raw.bus);
     Config {
         bus: profile::bus(c, &raw.bus),
@@ -186,7 +193,7 @@ fn check_all(mut tables: Dict, c: &mut Checker<'_>) -> Config {
         wechat: sections::wechat(c, &raw.wechat),
         identity: sections::identity(c, &raw.identity),
         seal: sections::seal(c, &raw.seal, &profile),
-        apps: apps::apps(c, &apps, &platforms),
+        apps,
         operators: apps::operators(c, &operators),
         profile,
         platforms,

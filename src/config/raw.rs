@@ -3,6 +3,7 @@
 
 use figment::value::Dict;
 use serde::{Deserialize, Deserializer, Serialize};
+use std::collections::BTreeMap;
 
 /// The sections that are one table each. Its defaults also tell which environment variables exist.
 #[derive(Serialize, Default)]
@@ -175,6 +176,7 @@ pub(super) struct WeChat {
     pub base_url: String,
     pub timeout: String,
     pub connect_timeout: String,
+    pub per_minute: BTreeMap<String, u64>,
 }
 
 impl Default for WeChat {
@@ -183,6 +185,7 @@ impl Default for WeChat {
             base_url: "https://api.weixin.qq.com".into(),
             timeout: "5s".into(),
             connect_timeout: "2s".into(),
+            per_minute: BTreeMap::new(),
         }
     }
 }
@@ -212,6 +215,8 @@ pub(super) struct App {
     pub appid: String,
     pub kind: crate::model::AppKind,
     pub secret: Option<String>,
+    pub token: Option<String>,
+    pub component: Option<String>,
     #[serde(default)]
     pub platforms: Vec<Binding>,
 }
@@ -222,6 +227,13 @@ pub(super) struct Binding {
     pub id: String,
     #[serde(default, deserialize_with = "time")]
     pub since: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Component {
+    pub appid: String,
+    pub access_token_file: String,
 }
 
 #[derive(Deserialize)]

@@ -3,8 +3,10 @@
 use super::check::Checker;
 use super::profile::Profile;
 use super::raw;
-use crate::model::Secret;
+use crate::model::{Api as WeChatApi, Secret};
 use axum::http::Uri;
+use rustc_hash::FxHashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -74,6 +76,8 @@ pub struct WeChat {
     pub timeout: Duration,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
+    /// Most calls a minute, of each worker for each app, by API.
+    pub per_minute: FxHashMap<WeChatApi, u32>,
 }
 
 /// Whoever has this and an openid can compute a user id.
@@ -180,7 +184,23 @@ pub(super) fn wechat(c: &mut Checker<'_>, raw: &raw::WeChat) -> WeChat {
         base_url: raw.base_url.trim_end_matches('/').to_owned(),
         timeout,
         connect_timeout: connect,
+        per_minute: per_minute(c, &raw.per_minute),
     }
+}
+
+fn per_minute(c: &mut Checker<'_>, raw: &BTreeMap<String, u64>) -> FxHashMap<WeChatApi, u32> {
+    let mut limits = FxHashMap::default();
+    for (name, limit) in raw {
+        let key = format!("wechat.per_minute.{name}");
+        let Some(api) = WeChatApi::from_word(name) else {
+            let known: Vec<&str> = WeChatApi::ALL.iter().map(|api| api.word()).collect();
+            let problem = format!("is no API; there are {}", known.join(", "));
+            c.problems.add(key, problem);
+            continue;
+        };
+        limits.insert(api, c.small(&key, *limit, 1..=10_000_000));
+    }
+    limits
 }
 
 /// AppSecrets travel in query strings, so plain HTTP is for the simulator on this machine only.

@@ -2,6 +2,7 @@
 
 use super::{AppId, Millis, PlatformId, Secret};
 use rustc_hash::FxHashMap;
+use std::path::PathBuf;
 
 /// What sort of app WeChat registered; it decides which code exchange applies.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Hash, serde::Deserialize, serde::Serialize)]
@@ -33,10 +34,44 @@ pub struct App {
     pub id: AppId,
     /// Its kind.
     pub kind: AppKind,
-    /// AppSecret, where the app exchanges codes here.
+    /// AppSecret, where the app exchanges codes or gets its token here.
     pub secret: Option<Secret>,
+    /// Where its access token comes from.
+    pub token: TokenSource,
+    /// The third-party platform that exchanges its codes, instead of the AppSecret.
+    pub component: Option<Component>,
     /// Its bindings, oldest first.
     pub bindings: Vec<Binding>,
+}
+
+/// Where an app's access token comes from (`docs/wechat.md` §4).
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum TokenSource {
+    /// `cgi-bin/stable_token`, with the AppSecret.
+    #[default]
+    Stable,
+    /// `cgi-bin/token`, with the AppSecret: each call ends the token before it.
+    Plain,
+    /// A file that somebody else keeps fresh: a token centre that was there before, or the
+    /// third-party platform that manages the app.
+    File(PathBuf),
+}
+
+/// A third-party platform that may act for the app (`docs/wechat.md` §3.2).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Component {
+    /// Its own appid.
+    pub id: AppId,
+    /// A file with its `component_access_token`, kept fresh by whoever receives its tickets.
+    pub token_file: PathBuf,
+}
+
+impl App {
+    /// Whether an access token for the app can be had.
+    #[must_use]
+    pub fn has_token(&self) -> bool {
+        matches!(self.token, TokenSource::File(_)) || self.secret.is_some()
+    }
 }
 
 /// All configured apps.
@@ -101,6 +136,8 @@ mod tests {
             id: id.clone(),
             kind: AppKind::MiniProgram,
             secret: None,
+            token: TokenSource::default(),
+            component: None,
             bindings: vec![binding("new", 200), binding("old", 100)],
         }]);
         assert_eq!(apps.platform_at(&id, Millis(99)), None);

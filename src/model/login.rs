@@ -70,8 +70,44 @@ pub enum Evidence {
         session_key: Option<Secret>,
         /// Data to decrypt.
         data: Option<EncryptedData>,
+        /// A token of the user's, to ask `sns/userinfo` with.
+        token: Option<UserToken>,
+        /// A payment just made, to ask `wxa/getpaidunionid` with.
+        payment: Option<Payment>,
         /// Whether WeChat flagged a snapshot user (`docs/wechat.md` §5).
         snapshot: bool,
+    },
+}
+
+/// What the user's OAuth login brought (`docs/wechat.md` §5). Not the app's own token.
+#[derive(Debug, Clone)]
+pub struct UserToken {
+    /// The token; lives two hours.
+    pub access_token: Secret,
+    /// What it is good for, separated by commas; `None`: not told.
+    pub scope: Option<String>,
+}
+
+impl UserToken {
+    /// Whether `sns/userinfo` answers to it: not after `snsapi_base` alone (48001).
+    #[must_use]
+    pub fn reads_profile(&self) -> bool {
+        let reads = |s: &str| matches!(s.trim(), "snsapi_userinfo" | "snsapi_login");
+        self.scope.as_deref().is_none_or(|s| s.split(',').any(reads))
+    }
+}
+
+/// Which payment `wxa/getpaidunionid` is asked about (`docs/wechat.md` §8). Redacted when printed.
+#[derive(Debug, Clone)]
+pub enum Payment {
+    /// By WeChat Pay's number.
+    Transaction(Secret),
+    /// By the merchant's number.
+    Order {
+        /// `mch_id`.
+        mch_id: Secret,
+        /// `out_trade_no`.
+        out_trade_no: Secret,
     },
 }
 

@@ -102,6 +102,16 @@ words! {
         DecryptFailed = "decrypt_failed",
         /// `encryptedData` is sound and holds no unionid.
         DecryptedWithoutUnionid = "decrypted_without_unionid",
+        /// `encryptedData` did not decrypt, and WeChat says that the session key is superseded.
+        SessionSuperseded = "session_superseded",
+        /// The user does not follow the official account, which alone could tell.
+        NotFollowing = "not_following",
+        /// The user's OAuth token is refused, or too weak to ask with.
+        UserTokenRefused = "user_token_refused",
+        /// WeChat tells no unionid for the payment (any more).
+        PaymentGone = "payment_gone",
+        /// WeChat was asked until the time for it ran out, and did not tell.
+        GaveUp = "gave_up",
         /// A snapshot user: openid and unionid are virtual (`docs/wechat.md` §5).
         SnapshotUser = "snapshot_user",
         /// Every claim of the account is contested.

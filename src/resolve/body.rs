@@ -6,10 +6,12 @@
 //! nothing panics, and no fault repeats a byte of the body.
 
 use serde_json::{Map, Value};
+use std::net::IpAddr;
 use zeroize::Zeroizing;
 
-/// Largest body read, in bytes. An identity answer has under 1 KiB; a batch of 100 users about 50.
-pub const MAX_BODY: usize = 64 * 1024;
+/// Largest body read, in bytes. An identity answer has under 1 KiB; a batch of 100 users about 50,
+/// and remarks and tags may make it several times that.
+pub const MAX_BODY: usize = 512 * 1024;
 /// Shortest and longest request id believed; the usual one has 26 characters.
 const RID_LENGTH: std::ops::RangeInclusive<usize> = 8..=64;
 
@@ -115,6 +117,59 @@ impl Body {
             Some(Value::String(text)) => Ok(Some(Zeroizing::new(text).trim().to_owned())),
             Some(_) => Err(BodyFault::Field(name)),
         }
+    }
+
+    /// Takes an integer out, also one that stands as a text (`docs/wechat.md` §1, §5).
+    ///
+    /// # Errors
+    /// [`BodyFault::Field`] when the field holds anything else.
+    pub fn take_number(&mut self, name: &'static str) -> Result<Option<i64>, BodyFault> {
+        let wrong = BodyFault::Field(name);
+        match self.fields.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+            Some(Value::String(text)) => text.trim().parse().map(Some).map_err(|_| wrong),
+            Some(Value::Number(number)) => number.as_i64().map(Some).ok_or(wrong),
+            Some(_) => Err(wrong),
+        }
+    }
+
+    /// Takes a flag out: WeChat writes 1 and 0; absent is no.
+    ///
+    /// # Errors
+    /// [`BodyFault::Field`] when the field holds anything else.
+    pub fn take_flag(&mut self, name: &'static str) -> Result<bool, BodyFault> {
+        if let Some(Value::Bool(flag)) = self.fields.get(name) {
+            return Ok(*flag);
+        }
+        match self.take_number(name)? {
+            None | Some(0) => Ok(false),
+            Some(1) => Ok(true),
+            Some(_) => Err(BodyFault::Field(name)),
+        }
+    }
+
+    /// Takes a list of objects out.
+    ///
+    /// # Errors
+    /// [`BodyFault::Field`] when the field is missing or holds anything else.
+    pub fn take_list(&mut self, name: &'static str) -> Result<Vec<Self>, BodyFault> {
+        let Some(Value::Array(items)) = self.fields.remove(name) else {
+            return Err(BodyFault::Field(name));
+        };
+        let object = |item| match item {
+            Value::Object(fields) => Ok(Self { fields }),
+            _ => Err(BodyFault::Field(name)),
+        };
+        items.into_iter().map(object).collect()
+    }
+
+    /// The address that `errmsg` names (40164, `docs/wechat.md` §2). Nothing else comes through.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        let message = self.fields.get("errmsg").and_then(Value::as_str)?;
+        let words = message.split(|c: char| c.is_whitespace() || c == ',');
+        words.filter_map(|word| word.parse().ok()).next()
     }
 }
 

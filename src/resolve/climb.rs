@@ -2,7 +2,7 @@
 
 use super::decrypt::{self, DecryptFault};
 use crate::model::{
-    Account, Apps, EncryptedData, Login, Method, Millis, NewClaim, OpenId, Reason, SealedKey,
+    Account, App, Apps, EncryptedData, Login, Method, Millis, NewClaim, OpenId, Reason, SealedKey,
     Secret, Sighting, UnionId, UnionKey,
 };
 use crate::seal::Keys;
@@ -17,6 +17,9 @@ pub(super) struct Climb<'a> {
     pub claims: Vec<NewClaim>,
     pub reason: Option<Reason>,
     session_key: Option<SealedKey>,
+    faults: Vec<DecryptFault>,
+    /// Whether data came that some key opened.
+    pub sound: bool,
 }
 
 impl<'a> Climb<'a> {
@@ -33,6 +36,8 @@ impl<'a> Climb<'a> {
             claims: Vec::new(),
             reason: None,
             session_key: None,
+            faults: Vec::new(),
+            sound: false,
         }
     }
 
@@ -84,6 +89,7 @@ impl<'a> Climb<'a> {
     ) -> bool {
         match decrypt::decrypt(&self.login.app, &self.account.openid, key, data) {
             Ok(opened) => {
+                self.sound = true;
                 match opened.unionid {
                     Some(Ok(unionid)) => self.claim(unionid, method, at),
                     Some(Err(())) => self.note(Reason::PlaceholderUnionid),
@@ -92,7 +98,7 @@ impl<'a> Climb<'a> {
                 true
             }
             Err(fault) => {
-                count_fault(self.login, fault);
+                self.faults.push(fault);
                 self.note(Reason::DecryptFailed);
                 false
             }
@@ -101,9 +107,27 @@ impl<'a> Climb<'a> {
 
     /// Notes that the app was in no platform, if so.
     pub fn note_unbound(&mut self, at: Millis) {
-        if self.apps.platform_at(&self.login.app, at).is_none() {
+        if !self.bound(at) {
             self.note(Reason::AppNotBound);
         }
+    }
+
+    /// Whether the app was in a platform: elsewhere no answer of WeChat's could hold a unionid.
+    pub fn bound(&self, at: Millis) -> bool {
+        self.apps.platform_at(&self.login.app, at).is_some()
+    }
+
+    /// The app, as configured.
+    pub fn app(&self) -> Option<&'a App> {
+        self.apps.get(&self.login.app)
+    }
+
+    /// Whether data came that a key did not open, and nothing else told a unionid: the key may have
+    /// been superseded.
+    pub fn in_doubt(&self) -> bool {
+        use DecryptFault::{Json, Padding, Utf8};
+        let garbled = |fault: &DecryptFault| matches!(fault, Padding | Utf8 | Json);
+        self.claims.is_empty() && !self.sound && self.faults.iter().any(garbled)
     }
 
     /// Holds a session key for later; one that cannot be sealed is not held.
@@ -129,6 +153,9 @@ impl<'a> Climb<'a> {
 
     /// What it comes to: claims, or the reason why there are none.
     pub fn sighting(self) -> Sighting {
+        for fault in &self.faults {
+            count_fault(self.login, *fault);
+        }
         let reason = match (self.claims.is_empty(), self.reason) {
             (false, _) => None,
             (true, reason) => Some(reason.unwrap_or(Reason::NoUnionid)),

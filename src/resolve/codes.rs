@@ -2,6 +2,8 @@
 //!
 //! A test compares the table with that page, so that the two cannot drift apart.
 
+pub use crate::model::Api;
+
 /// What an error asks of the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Action {
@@ -58,56 +60,33 @@ impl Action {
     }
 }
 
-/// An API of WeChat's, as far as the meaning of its error codes depends on it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Api {
-    /// `sns/jscode2session`.
-    Code2Session,
-    /// `sns/oauth2/access_token`.
-    OauthToken,
-    /// `sns/userinfo`.
-    SnsUserinfo,
-    /// `cgi-bin/stable_token` (and `cgi-bin/token`).
-    AppToken,
-    /// `cgi-bin/user/info` and `user/info/batchget`.
-    UserInfo,
-    /// `wxa/checksession`.
-    CheckSession,
-    /// `wxa/getpaidunionid`.
-    PaidUnionid,
-}
-
 /// What a request proves itself with, which is what "invalid credential" then means.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Credential {
     AppSecret,
     AppToken,
     UserToken,
+    ComponentToken,
 }
 
-impl Api {
-    /// The word for metric labels and messages.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Code2Session => "jscode2session",
-            Self::OauthToken => "oauth_access_token",
-            Self::SnsUserinfo => "sns_userinfo",
-            Self::AppToken => "stable_token",
-            Self::UserInfo => "user_info",
-            Self::CheckSession => "checksession",
-            Self::PaidUnionid => "getpaidunionid",
-        }
-    }
-
-    fn credential(self) -> Credential {
-        match self {
-            Self::Code2Session | Self::OauthToken | Self::AppToken => Credential::AppSecret,
-            Self::UserInfo | Self::CheckSession | Self::PaidUnionid => Credential::AppToken,
-            Self::SnsUserinfo => Credential::UserToken,
-        }
+/// What the API's requests carry.
+fn credential(api: Api) -> Credential {
+    match api {
+        Api::Code2Session | Api::OauthToken | Api::AppToken => Credential::AppSecret,
+        Api::UserInfo | Api::CheckSession | Api::PaidUnionid => Credential::AppToken,
+        Api::SnsUserinfo => Credential::UserToken,
+        Api::ComponentCode2Session | Api::ComponentOauthToken => Credential::ComponentToken,
     }
 }
+
+/// The caller's address is not on the app's list.
+pub const ADDRESS_REFUSED: i64 = 40164;
+/// No permission for the API, or a token of the wrong kind.
+const NO_PERMISSION: i64 = 48001;
+/// The app is in no Open Platform account: there is nothing to tell, now or soon.
+pub const NOT_BOUND: i64 = 89002;
+/// Refusals of one API, not of the app as a whole: no permission, banned, not bound to a platform.
+const OF_ONE_API: [i64; 3] = [NO_PERMISSION, 48004, NOT_BOUND];
 
 /// `docs/wechat.md` §2, row by row, then what §1 says of malformed requests.
 const TABLE: &[(Action, &[i64])] = &[
@@ -125,7 +104,7 @@ const TABLE: &[(Action, &[i64])] = &[
         Action::Configuration,
         &[
             40013, 40125, 40164, 40002, 41001, 41002, 41004, 40243, 89503, 48001, 48004, 50002,
-            89002,
+            NOT_BOUND,
         ],
     ),
     (Action::Reauthorise, &[40030, 42002, 42007, 50001]),
@@ -147,16 +126,25 @@ const TABLE: &[(Action, &[i64])] = &[
 ///
 /// The same for every API but one thing: a refused credential is the app's token where the request
 /// carried one, the AppSecret where it carried that (`docs/wechat.md` §2: the operator's matter),
-/// and the user's token at `sns/userinfo` (§5).
+/// the third-party platform's token, and the user's at `sns/userinfo` (§5).
 #[must_use]
 pub fn action(api: Api, errcode: i64) -> Action {
     let listed = TABLE.iter().find(|(_, codes)| codes.contains(&errcode));
-    match (listed, api.credential()) {
+    match (listed, credential(api)) {
         (Some((Action::AppTokenBad, _)), Credential::AppSecret) => Action::Configuration,
         (Some((Action::AppTokenBad, _)), Credential::UserToken) => Action::Reauthorise,
+        (Some((Action::AppTokenBad, _)), Credential::ComponentToken) => Action::Component,
+        // A token of too small a scope (`docs/wechat.md` §5): the user's matter, not the app's.
+        _ if api == Api::SnsUserinfo && errcode == NO_PERMISSION => Action::Reauthorise,
         (Some((action, _)), _) => *action,
         (None, _) => Action::Unknown,
     }
+}
+
+/// Whether a refusal is about this API only, so that the app's other APIs go on.
+#[must_use]
+pub fn of_one_api(errcode: Option<i64>) -> bool {
+    errcode.is_some_and(|code| OF_ONE_API.contains(&code))
 }
 
 #[cfg(test)]

@@ -5,31 +5,24 @@
 //! broken answer or a kill. WeChat's "code been used" is final only at a second look, later than a
 //! request can last, since another worker may be about to note the answer (`docs/wechat.md` §3.1).
 
-use super::codes::{Action, Api};
+use super::caller::{Caller, LAG_MS, Missed};
+use super::codes::Action;
 use super::flights::Flights;
-use super::gate::Gates;
 use super::notes::{read_session, write_session};
 use super::ports::{Found, Mark, Memory, MemoryFault, Note};
-use super::wechat::{CallError, Client, Session};
-use crate::clock::Clock;
+use super::tokens::read_token;
+use super::wechat::{CallError, Credential, Session};
 use crate::model::{Account, App, DeadReason, Millis, Secret};
 use crate::seal::Keys;
 use crate::telemetry;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
-/// Life of a login code (`docs/wechat.md` §3.1).
+/// Life of a login code; websites' and mobile apps' live longer, but nobody promises more than this to
+/// all kinds (`docs/wechat.md` §3.1, §5).
 pub const CODE_LIFE_MS: i64 = 5 * 60 * 1_000;
-/// A note made by another worker becomes visible this long after its request at the latest.
-const NOTE_LAG_MS: i64 = 1_000;
-/// WeChat counts minute limits by the minute; a second more allows for unequal clocks.
-const MINUTE_MS: i64 = 60_000;
-/// WeChat's day begins at midnight in Beijing, UTC+8.
-const BEIJING_MS: i64 = 8 * 3_600_000;
-/// One day.
-const DAY_MS: i64 = 24 * 3_600_000;
 
 /// What came of a code.
 #[derive(Debug, Clone)]
@@ -44,12 +37,10 @@ pub enum Exchanged {
 
 /// The one place that spends codes.
 pub struct Exchange {
-    client: Client,
+    caller: Arc<Caller>,
     memory: Arc<dyn Memory>,
     keys: Arc<Keys>,
-    gates: Arc<Gates>,
     flights: Flights,
-    clock: Clock,
     /// How long after a first refusal the second look is taken: longer than a request can last.
     second_look_ms: i64,
 }
@@ -72,25 +63,21 @@ struct Marks {
 }
 
 impl Exchange {
-    /// Over a client, a memory and a key ring.
+    /// Over the one way to WeChat, a memory and a key ring; `request_timeout` is that of a call.
     #[must_use]
     pub fn new(
-        client: Client,
+        caller: Arc<Caller>,
         memory: Arc<dyn Memory>,
         keys: Arc<Keys>,
-        gates: Arc<Gates>,
-        clock: Clock,
         request_timeout: Duration,
     ) -> Self {
         let timeout_ms = i64::try_from(request_timeout.as_millis()).unwrap_or(i64::MAX / 2);
         Self {
-            client,
+            caller,
             memory,
             keys,
-            gates,
             flights: Flights::default(),
-            clock,
-            second_look_ms: timeout_ms.saturating_add(NOTE_LAG_MS),
+            second_look_ms: timeout_ms.saturating_add(LAG_MS),
         }
     }
 
@@ -104,10 +91,10 @@ impl Exchange {
         code: &Secret,
         occurred_at: Millis,
     ) -> Result<Exchanged, MemoryFault> {
-        let Some(secret) = &app.secret else {
+        if app.component.is_none() && app.secret.is_none() {
             let detail = "the app has no secret configured to exchange codes with";
             return Ok(Exchanged::Dead(DeadReason::UnsupportedEvidence, detail));
-        };
+        }
         let marks = self.marks(app, code);
         // Two events with one code: the second waits here, then finds the first one's note.
         let _flight = self.flights.enter(marks.answer).await;
@@ -122,51 +109,59 @@ impl Exchange {
             metrics::counter!(telemetry::LEDGER_HITS).increment(1);
             return Ok(self.read_answer(&marks.answer, note));
         }
-        let now = (self.clock)();
+        let now = self.caller.now();
         if let Some(note) = refused {
             return Ok(self.read_refusal(&marks.refused, &note, now));
         }
         if now.since(occurred_at) > CODE_LIFE_MS {
             return Ok(expired(sent.is_some()));
         }
-        if let Some(until) = self.gates.parked(&app.id, now) {
-            return Ok(Exchanged::Later(Some(until)));
-        }
-        let Some(pass) = self.gates.pass(&app.id).await else {
-            return Ok(Exchanged::Later(None));
+        let credential = match self.credential(app).await {
+            Ok(credential) => credential,
+            Err(missed) => return later(missed),
         };
-        // While it waited for its turn, the app may have been refused.
-        if let Some(until) = self.gates.parked(&app.id, (self.clock)()) {
-            return Ok(Exchanged::Later(Some(until)));
+        let api = credential.api(app.kind);
+        let pass = match self.caller.admit(app, api).await {
+            Ok(pass) => pass,
+            Err(missed) => return later(missed),
+        };
+        // It may have waited long for its turn.
+        let now = self.caller.now();
+        if now.since(occurred_at) > CODE_LIFE_MS {
+            return Ok(expired(sent.is_some()));
         }
         if sent.is_none() {
             self.note(marks.sent, None, now, Vec::new()).await?;
         }
-        let begun = Instant::now();
-        let answer = self.client.code2session(&app.id, secret, code).await;
-        // The answer's note waits for the store, not for WeChat: the next request may go.
-        drop(pass);
-        count(app, begun, &answer);
+        let client = self.caller.client();
+        let request = client.exchange(&app.id, app.kind, &credential, code);
+        let answer = self.caller.run(pass, app, api, request).await;
         self.take(app, &marks, answer, sent.is_some()).await
     }
 
-    /// Whether the app would be sent requests now; if not, until when it is parked.
-    #[must_use]
-    pub fn parked(&self, app: &App) -> Option<Millis> {
-        self.gates.parked(&app.id, (self.clock)())
+    async fn credential(&self, app: &App) -> Result<Credential, Missed> {
+        if let Some(component) = &app.component {
+            let Some(token) = read_token(&component.token_file).await else {
+                let why = "the file with the component_access_token cannot be read, or is empty";
+                return Err(self.caller.refuse(app, why));
+            };
+            let id = component.id.clone();
+            return Ok(Credential::Component { id, token });
+        }
+        let secret = app.secret.clone().ok_or(Missed::Later(None))?;
+        Ok(Credential::Secret(secret))
     }
 
     async fn take(
         &self,
         app: &App,
         marks: &Marks,
-        answer: Result<Session, CallError>,
+        answer: Result<Session, Missed>,
         sent_before: bool,
     ) -> Result<Exchanged, MemoryFault> {
-        let now = (self.clock)();
+        let now = self.caller.now();
         let fault = match answer {
             Ok(session) => {
-                self.gates.accepted(&app.id);
                 let account = Account {
                     app: app.id.clone(),
                     openid: session.openid.clone(),
@@ -176,49 +171,16 @@ impl Exchange {
                 self.note(marks.answer, Some(account), now, sealed).await?;
                 return Ok(Exchanged::Session(session, now));
             }
-            Err(fault) => fault,
+            Err(Missed::Fault(fault)) => fault,
+            Err(missed) => return later(missed),
         };
-        let refusal = match fault.action() {
-            Action::CodeDead => Refusal::Used { lost: sent_before },
-            Action::UserBlocked => Refusal::Blocked,
-            Action::BadInput => Refusal::Malformed,
-            _ => return Ok(self.later(app, &fault, now)),
+        let Some(refusal) = refusal(&fault, sent_before) else {
+            return Ok(Exchanged::Later(None));
         };
-        self.gates.accepted(&app.id);
         let bytes = postcard::to_stdvec(&refusal).unwrap_or_default();
         let sealed = self.seal(&marks.refused, &bytes)?;
         self.note(marks.refused, None, now, sealed).await?;
         Ok(self.judge(refusal, now, now))
-    }
-
-    /// Everything that may pass by itself or by an operator's hand.
-    fn later(&self, app: &App, fault: &CallError, now: Millis) -> Exchanged {
-        match fault.action() {
-            Action::MinuteLimit => {
-                let next = Millis((now.0.div_euclid(MINUTE_MS) + 1) * MINUTE_MS + NOTE_LAG_MS);
-                self.gates.park(&app.id, next);
-                Exchanged::Later(Some(next))
-            }
-            Action::DailyQuota => {
-                let day = (now.0 + BEIJING_MS).div_euclid(DAY_MS) + 1;
-                let next = Millis(day * DAY_MS - BEIJING_MS);
-                tracing::error!(app = %app.id, until = %next, "daily quota spent; app parked");
-                self.gates.park(&app.id, next);
-                Exchanged::Later(Some(next))
-            }
-            Action::Configuration
-            | Action::AppTokenBad
-            | Action::Component
-            | Action::Reauthorise => {
-                let (until, news) = self.gates.refuse(&app.id, now);
-                if news {
-                    tracing::error!(app = %app.id, errcode = fault.errcode, rid = fault.rid,
-                        "WeChat refuses the app's credentials; app parked, check appid and secret");
-                }
-                Exchanged::Later(Some(until))
-            }
-            _ => Exchanged::Later(None),
-        }
     }
 
     fn read_answer(&self, mark: &Mark, note: Found) -> Exchanged {
@@ -324,16 +286,22 @@ pub fn lost_code(
     Ok((marks.answer, note))
 }
 
-fn count(app: &App, begun: Instant, answer: &Result<Session, CallError>) {
-    let api = Api::Code2Session.word();
-    let outcome = answer
-        .as_ref()
-        .map_or_else(|fault| fault.kind.word(), |_| "ok");
-    let app = app.id.to_string();
-    metrics::histogram!(telemetry::WECHAT_SECONDS, "api" => api)
-        .record(begun.elapsed().as_secs_f64());
-    metrics::counter!(telemetry::WECHAT_CALLS, "app" => app, "api" => api, "outcome" => outcome)
-        .increment(1);
+/// What WeChat says about the code for good; `None`: nothing about the code.
+fn refusal(fault: &CallError, sent_before: bool) -> Option<Refusal> {
+    match fault.action() {
+        Action::CodeDead => Some(Refusal::Used { lost: sent_before }),
+        Action::UserBlocked => Some(Refusal::Blocked),
+        Action::BadInput => Some(Refusal::Malformed),
+        _ => None,
+    }
+}
+
+fn later(missed: Missed) -> Result<Exchanged, MemoryFault> {
+    match missed {
+        Missed::Later(until) => Ok(Exchanged::Later(until)),
+        Missed::Fault(_) => Ok(Exchanged::Later(None)),
+        Missed::Memory(fault) => Err(fault),
+    }
 }
 
 fn expired(sent: bool) -> Exchanged {

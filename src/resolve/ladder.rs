@@ -1,23 +1,26 @@
 //! The ladder: from a login's evidence to claims, or to a reason why there are none.
 //!
 //! Rungs: what the event gives in plain; the code's exchange; decryption with the event's, the
-//! exchange's and the account's stored session keys; the claim already known. Cheap rungs that can
-//! contradict what is known are climbed as well, so that a contradiction shows.
+//! exchange's and the account's stored session keys; the claim already known; `sns/userinfo`, a
+//! payment, `user/info`. Cheap rungs that can contradict what is known are climbed as well, so that a
+//! contradiction shows; WeChat is asked only while no rung has told a unionid.
 
+use super::asking::{Asked, Asking, Leads};
 use super::climb::Climb;
-use super::exchange::{Exchange, Exchanged};
+use super::exchange::{CODE_LIFE_MS, Exchange, Exchanged};
 use super::ports::{HeldKeys, Memory, MemoryFault};
 use super::wechat::Session;
 use crate::clock::Clock;
 use crate::model::{
-    App, AppKind, Apps, DeadReason, EncryptedData, Evidence, Login, Method, Millis, OpenId, Reason,
-    Secret, Sighting,
+    AppId, AppKind, Apps, DeadReason, EncryptedData, Evidence, Login, Method, Millis,
+    OpenId, Reason, Secret, Sighting,
 };
 use crate::seal::Keys;
 use rand::RngExt;
-use std::sync::Arc;
+use rustc_hash::FxHashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How long encrypted data waits for its session key.
 const KEY_WAIT_MS: i64 = 24 * 3_600_000;
@@ -25,10 +28,16 @@ const KEY_WAIT_MS: i64 = 24 * 3_600_000;
 const BACKOFF_MS: i64 = 500;
 /// Longest pause: a code lives five minutes, so it gets some twenty attempts.
 const LONGEST_BACKOFF_MS: i64 = 20_000;
+/// Longest pause of a question that may be asked for days; what is waited for wakes it earlier.
+const LONGEST_QUESTION_MS: i64 = 10 * 60_000;
 
-/// Exchanges under way at once, those included that wait for their app's turn: bounds memory when
-/// WeChat is slower than logins come.
-const EXCHANGES: usize = 1_024;
+/// Resolutions of one app under way at once, those included that wait for the app's turn: bounds
+/// memory when WeChat is slower than logins come, and leaves the other apps alone.
+const LIVE: usize = 256;
+/// The same for deferred ones; less, since an app in trouble has many and they can wait.
+const DEFERRED: usize = 64;
+/// A deferred resolution is given up for this time after so long, before its lease ends.
+const DEFERRED_BUDGET: Duration = Duration::from_secs(15);
 
 /// How a resolution ended.
 #[derive(Debug)]
@@ -54,70 +63,60 @@ pub struct Later {
     pub expires_at: Millis,
 }
 
+/// What the ladder leans on.
+pub struct Parts {
+    /// The configured apps.
+    pub apps: Arc<Apps>,
+    /// Opens and seals what is held.
+    pub keys: Arc<Keys>,
+    /// Spends codes.
+    pub exchange: Arc<Exchange>,
+    /// Asks about accounts.
+    pub asking: Arc<Asking>,
+    /// Outlives the process.
+    pub memory: Arc<dyn Memory>,
+    /// The time.
+    pub clock: Clock,
+}
+
 /// Everything a resolution needs.
 pub struct Ladder {
-    apps: Arc<Apps>,
-    keys: Arc<Keys>,
-    exchange: Arc<Exchange>,
-    memory: Arc<dyn Memory>,
-    clock: Clock,
+    parts: Arc<Parts>,
     budget: Duration,
-    /// One for each exchange under way, also those that nobody waits for any more.
-    slots: Arc<Semaphore>,
+    /// One for each resolution under way, also those that nobody waits for any more.
+    slots: Mutex<FxHashMap<AppId, Slots>>,
+}
+
+#[derive(Clone)]
+struct Slots {
+    live: Arc<Semaphore>,
+    deferred: Arc<Semaphore>,
+}
+
+/// Which attempt at a login this is.
+#[derive(Clone, Copy)]
+struct Attempt {
+    /// Counts from 0.
+    number: u32,
+    /// When it was deferred; `None`: it is live.
+    since: Option<Millis>,
 }
 
 impl Ladder {
     /// Composes the ladder; `budget` is how long an event may wait inline.
     #[must_use]
-    pub fn new(
-        apps: Arc<Apps>,
-        keys: Arc<Keys>,
-        exchange: Arc<Exchange>,
-        memory: Arc<dyn Memory>,
-        clock: Clock,
-        budget: Duration,
-    ) -> Self {
+    pub fn new(parts: Parts, budget: Duration) -> Self {
         Self {
-            apps,
-            keys,
-            exchange,
-            memory,
-            clock,
+            parts: Arc::new(parts),
             budget,
-            slots: Arc::new(Semaphore::new(EXCHANGES)),
+            slots: Mutex::default(),
         }
     }
 
     /// Resolves what needs neither WeChat nor the memory; `None` for the rest.
     #[must_use]
     pub fn at_once(&self, login: &Login) -> Option<Resolved> {
-        let Evidence::OpenId {
-            openid,
-            unionid,
-            session_key,
-            data,
-            snapshot,
-        } = &login.evidence
-        else {
-            return None;
-        };
-        if data.is_some() && session_key.is_none() && !snapshot {
-            return None;
-        }
-        let mut climb = self.climb(login, openid.clone());
-        if *snapshot {
-            // Openid and unionid are virtual and shared: no evidence (`docs/wechat.md` §5).
-            climb.reason = Some(Reason::SnapshotUser);
-            return Some(end(climb));
-        }
-        climb.provided(unionid.as_ref());
-        if let (Some(data), Some(key)) = (data, session_key) {
-            climb.decrypted(data, key, Method::DecryptedEventKey, login.occurred_at);
-        }
-        if let (Some(key), true) = (session_key, climb.claims.is_empty()) {
-            climb.keep(key, login.occurred_at, false);
-        }
-        Some(end(climb))
+        self.parts.at_once(login)
     }
 
     /// Resolves the rest; waits at most for the inline budget unless `since` tells that the event
@@ -134,29 +133,97 @@ impl Ladder {
         if let Some(resolved) = self.at_once(login) {
             return Ok(resolved);
         }
-        match &login.evidence {
-            Evidence::Code { code, data } => {
-                self.by_code(login, code, data.as_ref(), attempt, since)
-                    .await
-            }
-            Evidence::OpenId {
-                openid,
-                unionid,
-                data,
-                ..
-            } => {
-                let mut climb = self.climb(login, openid.clone());
-                climb.provided(unionid.as_ref());
-                let Some(data) = data else {
-                    return Ok(end(climb));
-                };
-                self.by_held_key(climb, data, since).await
-            }
+        let attempt = Attempt {
+            number: attempt,
+            since,
+        };
+        let begun = Instant::now();
+        let budget = since.map_or(self.budget, |_| DEFERRED_BUDGET);
+        let Some(slot) = self.slot(&login.app, since.is_some(), budget).await else {
+            return Ok(self.parts.out_of_time(login, attempt));
+        };
+        let (parts, owned) = (Arc::clone(&self.parts), login.clone());
+        // On a task of its own, so that giving up the wait never loses an answer: what a code
+        // bought is noted, and the next attempt finds it.
+        let task = tokio::spawn(async move {
+            let _slot = slot;
+            parts.climb_up(&owned, attempt).await
+        });
+        let left = budget.saturating_sub(begun.elapsed());
+        match tokio::time::timeout(left, task).await {
+            Err(_) => Ok(self.parts.out_of_time(login, attempt)),
+            Ok(Ok(resolved)) => resolved,
+            Ok(Err(_)) => Err(MemoryFault("a resolution ended early".to_owned())),
         }
+    }
+
+    async fn slot(
+        &self,
+        app: &AppId,
+        deferred: bool,
+        budget: Duration,
+    ) -> Option<OwnedSemaphorePermit> {
+        let slots = {
+            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            let slots = slots.entry(app.clone()).or_insert_with(|| Slots {
+                live: Arc::new(Semaphore::new(LIVE)),
+                deferred: Arc::new(Semaphore::new(DEFERRED)),
+            });
+            slots.clone()
+        };
+        if deferred {
+            return slots.deferred.try_acquire_owned().ok();
+        }
+        let slot = tokio::time::timeout(budget, slots.live.acquire_owned());
+        slot.await.ok()?.ok()
+    }
+}
+
+impl Parts {
+    fn at_once(&self, login: &Login) -> Option<Resolved> {
+        let Evidence::OpenId {
+            openid,
+            unionid,
+            session_key,
+            data,
+            snapshot,
+            token,
+            payment,
+        } = &login.evidence
+        else {
+            return None;
+        };
+        let mut climb = self.climb(login, openid.clone());
+        if *snapshot {
+            // Openid and unionid are virtual and shared: no evidence (`docs/wechat.md` §5).
+            climb.reason = Some(Reason::SnapshotUser);
+            return Some(end(climb));
+        }
+        if data.is_some() && session_key.is_none() {
+            return None;
+        }
+        climb.provided(unionid.as_ref());
+        self.by_event_key(&mut climb, data.as_ref(), session_key.as_ref());
+        let leads = Leads {
+            token: token.as_ref(),
+            payment: payment.as_ref(),
+        };
+        let ask = climb.claims.is_empty() && self.asking.possible(&climb, leads);
+        let check = climb.in_doubt() && self.asking.checks(&climb);
+        (!ask && !check).then(|| end(climb))
     }
 
     fn climb<'a>(&'a self, login: &'a Login, openid: OpenId) -> Climb<'a> {
         Climb::new(login, openid, &self.apps, &self.keys)
+    }
+
+    async fn climb_up(&self, login: &Login, attempt: Attempt) -> Result<Resolved, MemoryFault> {
+        match &login.evidence {
+            Evidence::Code { code, data } => {
+                self.by_code(login, code, data.as_ref(), attempt).await
+            }
+            Evidence::OpenId { .. } => self.by_openid(login, attempt).await,
+        }
     }
 
     async fn by_code(
@@ -164,84 +231,49 @@ impl Ladder {
         login: &Login,
         code: &Secret,
         data: Option<&EncryptedData>,
-        attempt: u32,
-        since: Option<Millis>,
+        attempt: Attempt,
     ) -> Result<Resolved, MemoryFault> {
         let Some(app) = self.apps.get(&login.app) else {
-            return Ok(Resolved::Dead(
-                DeadReason::UnknownApp,
-                "the appid is not configured",
-            ));
+            let detail = "the appid is not configured";
+            return Ok(Resolved::Dead(DeadReason::UnknownApp, detail));
         };
-        if app.kind != AppKind::MiniProgram {
-            let detail = "this kind of app exchanges its codes at the gateway: send the openid";
-            return Ok(Resolved::Dead(DeadReason::UnsupportedEvidence, detail));
-        }
-        let exchanged = match self.exchange_in_budget(app, code, login, since).await? {
-            Some(exchanged) => exchanged,
-            // The request goes on and notes its answer; the next attempt finds it.
-            None => Exchanged::Later(None),
-        };
-        Ok(match exchanged {
-            Exchanged::Session(session, at) => self.by_session(login, session, data, at),
-            Exchanged::Dead(reason, detail) => Resolved::Dead(reason, detail),
+        match self.exchange.exchange(app, code, login.occurred_at).await? {
+            Exchanged::Session(session, at) => {
+                self.by_session(login, session, data, at, attempt).await
+            }
+            Exchanged::Dead(reason, detail) => Ok(Resolved::Dead(reason, detail)),
             Exchanged::Later(until) => {
                 let now = (self.clock)();
-                let backoff = now.plus(backoff_ms(attempt));
-                Resolved::Later(Box::new(Later {
+                let backoff = now.plus(backoff_ms(attempt.number, LONGEST_BACKOFF_MS));
+                Ok(Resolved::Later(Box::new(Later {
                     interim: None,
                     for_key: false,
                     next_at: until.map_or(backoff, |until| until.max(now)),
-                    expires_at: login.occurred_at.plus(super::exchange::CODE_LIFE_MS),
-                }))
+                    expires_at: login.occurred_at.plus(CODE_LIFE_MS),
+                })))
             }
-        })
-    }
-
-    /// Runs the exchange on a task of its own, so that giving up the wait never loses an answer.
-    /// `None` when the budget ended first: while it waited for a slot nothing was sent, later the
-    /// request goes on and notes its answer.
-    async fn exchange_in_budget(
-        &self,
-        app: &App,
-        code: &Secret,
-        login: &Login,
-        since: Option<Millis>,
-    ) -> Result<Option<Exchanged>, MemoryFault> {
-        let budget = since.map_or(self.budget, |_| Duration::MAX);
-        let begun = Instant::now();
-        let slot = tokio::time::timeout(budget, Arc::clone(&self.slots).acquire_owned());
-        let Ok(Ok(slot)) = slot.await else {
-            return Ok(None);
-        };
-        let (exchange, app, code, at) = (
-            Arc::clone(&self.exchange),
-            app.clone(),
-            code.clone(),
-            login.occurred_at,
-        );
-        let task = tokio::spawn(async move {
-            let _slot = slot;
-            exchange.exchange(&app, &code, at).await
-        });
-        let left = budget.saturating_sub(begun.elapsed());
-        match tokio::time::timeout(left, task).await {
-            Err(_) => Ok(None),
-            Ok(Ok(exchanged)) => exchanged.map(Some),
-            Ok(Err(_)) => Err(MemoryFault("an exchange ended early".to_owned())),
         }
     }
 
-    fn by_session(
+    async fn by_session(
         &self,
         login: &Login,
         session: Session,
         data: Option<&EncryptedData>,
         at: Millis,
-    ) -> Resolved {
+        attempt: Attempt,
+    ) -> Result<Resolved, MemoryFault> {
         let mut climb = self.climb(login, session.openid);
+        if session.snapshot {
+            climb.reason = Some(Reason::SnapshotUser);
+            return Ok(end(climb));
+        }
+        let method = match climb.app().map(|app| app.kind) {
+            Some(AppKind::MiniProgram) | None => Method::Code2Session,
+            Some(_) => Method::Oauth,
+        };
         match session.unionid {
-            Some(Ok(unionid)) => climb.claim(unionid, Method::Code2Session, at),
+            Some(Ok(unionid)) => climb.claim(unionid, method, at),
             Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
             None => {}
         }
@@ -256,18 +288,76 @@ impl Ladder {
             climb.note(Reason::NoSessionKey);
         }
         climb.note_unbound(at);
-        end(climb)
+        let leads = Leads {
+            token: session.token.as_ref(),
+            payment: None,
+        };
+        if !climb.claims.is_empty() || !self.asking.possible(&climb, leads) {
+            return Ok(end(climb));
+        }
+        if self.memory.held(climb.account.clone()).await?.resolved {
+            return Ok(end(climb));
+        }
+        let asked = self.ask(&mut climb, leads, attempt).await?;
+        Ok(self.asked(climb, asked, None, attempt))
     }
 
-    async fn by_held_key(
+    async fn by_openid(&self, login: &Login, attempt: Attempt) -> Result<Resolved, MemoryFault> {
+        let Evidence::OpenId {
+            openid,
+            unionid,
+            session_key,
+            data,
+            token,
+            payment,
+            ..
+        } = &login.evidence
+        else {
+            return Ok(Resolved::Dead(DeadReason::InvalidField, "names no openid"));
+        };
+        let mut climb = self.climb(login, openid.clone());
+        climb.provided(unionid.as_ref());
+        self.by_event_key(&mut climb, data.as_ref(), session_key.as_ref());
+        let held = self.memory.held(climb.account.clone()).await?;
+        if let (Some(data), None) = (data, session_key) {
+            self.by_held_keys(&mut climb, data, &held);
+        }
+        if held.resolved || !climb.claims.is_empty() {
+            return Ok(end(climb));
+        }
+        let leads = Leads {
+            token: token.as_ref(),
+            payment: payment.as_ref(),
+        };
+        let asked = self.ask(&mut climb, leads, attempt).await?;
+        let waits = data.is_some() && climb.claims.is_empty() && !climb.sound;
+        let wait = if waits && climb.bound(login.occurred_at) {
+            let newest = held.keys.first().and_then(|sealed| climb.unseal(sealed));
+            let key = session_key.as_ref().or(newest.as_ref());
+            self.wait_for_key(&mut climb, session_key.is_some(), key, attempt)
+                .await?
+        } else {
+            None
+        };
+        Ok(self.asked(climb, asked, wait, attempt))
+    }
+
+    fn by_event_key(
         &self,
-        mut climb: Climb<'_>,
-        data: &EncryptedData,
-        since: Option<Millis>,
-    ) -> Result<Resolved, MemoryFault> {
-        let now = (self.clock)();
-        let held: HeldKeys = self.memory.held(climb.account.clone()).await?;
-        let before = climb.claims.len();
+        climb: &mut Climb<'_>,
+        data: Option<&EncryptedData>,
+        key: Option<&Secret>,
+    ) {
+        let at = climb.login.occurred_at;
+        if let (Some(data), Some(key)) = (data, key) {
+            climb.decrypted(data, key, Method::DecryptedEventKey, at);
+        }
+        if let (Some(key), true) = (key, climb.claims.is_empty()) {
+            climb.keep(key, at, false);
+        }
+    }
+
+    fn by_held_keys(&self, climb: &mut Climb<'_>, data: &EncryptedData, held: &HeldKeys) {
         for sealed in &held.keys {
             let Some(key) = climb.unseal(sealed) else {
                 continue;
@@ -285,26 +375,92 @@ impl Ladder {
         if held.keys.is_empty() {
             climb.note(Reason::NoSessionKey);
         }
-        let decrypted =
-            climb.claims.len() > before || climb.reason == Some(Reason::DecryptedWithoutUnionid);
-        let expires_at = since.unwrap_or(now).plus(KEY_WAIT_MS);
-        let bound = self
-            .apps
-            .platform_at(&climb.login.app, climb.login.occurred_at)
-            .is_some();
-        // Waiting is worth it only if the data could still tell something new.
-        let wait = !decrypted && bound && !held.resolved && climb.claims.is_empty();
-        if wait && now < expires_at {
-            climb.reason = Some(Reason::Deferred);
-            return Ok(Resolved::Later(Box::new(Later {
-                interim: Some(climb.sighting()),
-                for_key: true,
-                next_at: expires_at,
-                expires_at,
-            })));
-        }
-        Ok(end(climb))
     }
+
+    /// Until when data that no key opened waits for another; `None`: no key would help. Data that
+    /// came with its key is corrupt unless WeChat says that the key is superseded.
+    async fn wait_for_key(
+        &self,
+        climb: &mut Climb<'_>,
+        own_key: bool,
+        key: Option<&Secret>,
+        attempt: Attempt,
+    ) -> Result<Option<Millis>, MemoryFault> {
+        let now = (self.clock)();
+        let end = attempt.since.unwrap_or(now).plus(KEY_WAIT_MS);
+        let mut superseded = None;
+        if let Some(key) = key.filter(|_| climb.in_doubt() && self.asking.checks(climb)) {
+            superseded = self.asking.superseded(climb, key).await?;
+        }
+        if superseded == Some(true) {
+            climb.note(Reason::SessionSuperseded);
+        }
+        let wait = superseded.unwrap_or(!own_key) && now < end;
+        Ok(wait.then_some(end))
+    }
+
+    async fn ask(
+        &self,
+        climb: &mut Climb<'_>,
+        leads: Leads<'_>,
+        attempt: Attempt,
+    ) -> Result<Asked, MemoryFault> {
+        let since = attempt.since.unwrap_or_else(|| (self.clock)());
+        self.asking.ask(climb, leads, since).await
+    }
+
+    /// What asking came to; `key_until`: until when a session key could still help.
+    fn asked(
+        &self,
+        climb: Climb<'_>,
+        asked: Asked,
+        key_until: Option<Millis>,
+        attempt: Attempt,
+    ) -> Resolved {
+        let now = (self.clock)();
+        let (next_at, expires_at) = match (asked, key_until) {
+            (Asked::Dead(reason, detail), _) => return Resolved::Dead(reason, detail),
+            (_, _) if !climb.claims.is_empty() => return end(climb),
+            (Asked::Done, None) => return end(climb),
+            (Asked::Done, Some(end)) => (end, end),
+            (Asked::Later { until, expires_at }, key_until) => {
+                let backoff = now.plus(backoff_ms(attempt.number, LONGEST_QUESTION_MS));
+                let next_at = until.map_or(backoff, |until| until.max(backoff));
+                (
+                    next_at.min(expires_at),
+                    expires_at.max(key_until.unwrap_or(expires_at)),
+                )
+            }
+        };
+        Resolved::Later(Box::new(Later {
+            interim: Some(interim(climb)),
+            for_key: key_until.is_some(),
+            next_at,
+            expires_at,
+        }))
+    }
+
+    /// Nobody waits any longer. What was begun goes on; the next attempt finds what it has noted.
+    fn out_of_time(&self, login: &Login, attempt: Attempt) -> Resolved {
+        let now = (self.clock)();
+        let openid = match &login.evidence {
+            Evidence::Code { .. } => None,
+            Evidence::OpenId { openid, .. } => Some(openid.clone()),
+        };
+        let life = openid.as_ref().map_or(CODE_LIFE_MS, |_| KEY_WAIT_MS);
+        Resolved::Later(Box::new(Later {
+            interim: openid.map(|openid| interim(self.climb(login, openid))),
+            for_key: false,
+            next_at: now.plus(backoff_ms(attempt.number, LONGEST_BACKOFF_MS)),
+            expires_at: login.occurred_at.max(now).plus(life),
+        }))
+    }
+}
+
+/// The account as it is linked meanwhile.
+fn interim(mut climb: Climb<'_>) -> Sighting {
+    climb.reason = Some(Reason::Deferred);
+    climb.sighting()
 }
 
 fn end(climb: Climb<'_>) -> Resolved {
@@ -313,7 +469,7 @@ fn end(climb: Climb<'_>) -> Resolved {
 
 /// Exponential, capped, with jitter over the upper half, so that what failed together does not
 /// come back together.
-fn backoff_ms(attempt: u32) -> i64 {
-    let full = (BACKOFF_MS << attempt.min(10)).min(LONGEST_BACKOFF_MS);
+fn backoff_ms(attempt: u32, longest: i64) -> i64 {
+    let full = (BACKOFF_MS << attempt.min(20)).min(longest);
     rand::rng().random_range(full / 2..=full)
 }

@@ -1,18 +1,24 @@
 //! From evidence to facts: what WeChat's answers and encrypted data say about an account.
 //!
-//! [`wechat`] asks WeChat, [`body`] reads what it answers, [`codes`] tells what an error means,
-//! [`failure`] what a failed call leaves behind, and [`decrypt`] opens `encryptedData`. [`exchange`]
-//! spends codes, once each; [`ladder`] joins the rungs.
+//! [`wechat`] sends requests, [`body`] reads what comes back, [`codes`] tells what an error means,
+//! [`failure`] what a failed call leaves behind, and [`decrypt`] opens `encryptedData`. [`caller`] is
+//! the one way to WeChat: [`gate`] before, the reaction to errors after. [`tokens`] has the apps'
+//! access tokens, [`followers`] gathers questions, [`exchange`] spends codes, once each; [`asking`]
+//! asks about accounts, and [`ladder`] joins the rungs.
 
+pub mod asking;
 pub mod body;
+pub mod caller;
 mod climb;
 pub mod codes;
 pub mod decrypt;
 pub mod exchange;
 pub mod failure;
 mod flights;
+pub mod followers;
 pub mod gate;
 pub mod ladder;
 mod notes;
 pub mod ports;
+pub mod tokens;
 pub mod wechat;

@@ -1,7 +1,7 @@
 //! What resolution needs from outside: a memory that outlives it. The worker implements it over the
 //! store, in micro-batches; tests over a map.
 
-use crate::model::{Account, Millis, SealedKey};
+use crate::model::{Account, AppId, Millis, SealedKey};
 use async_trait::async_trait;
 
 /// HMAC of what a note is about; nobody can tell the code from it.
@@ -40,7 +40,7 @@ pub struct HeldKeys {
 }
 
 /// The memory cannot be reached. Resolution stops; nothing is decided without it.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("the memory of resolution is not available: {0}")]
 pub struct MemoryFault(pub String);
 
@@ -53,4 +53,42 @@ pub trait Memory: Send + Sync {
     async fn remember(&self, note: Note) -> Result<(), MemoryFault>;
     /// What is held of the account.
     async fn held(&self, account: Account) -> Result<HeldKeys, MemoryFault>;
+}
+
+/// An app's access token as it rests.
+#[derive(Debug, Clone)]
+pub struct Shelved {
+    /// Counts refreshes, from 1.
+    pub version: u64,
+    /// The token, sealed for rest.
+    pub sealed: Vec<u8>,
+}
+
+/// Where the apps' access tokens rest, for all workers.
+#[async_trait]
+pub trait Shelf: Send + Sync {
+    /// The app's token; `None` if nobody has got one yet.
+    async fn token(&self, app: &AppId) -> Result<Option<Shelved>, MemoryFault>;
+    /// Takes the right to refresh until `until`, if nobody holds it at `now` and the version is
+    /// still `seen` (0: there is none yet).
+    async fn lease(
+        &self,
+        app: &AppId,
+        seen: u64,
+        now: Millis,
+        until: Millis,
+    ) -> Result<bool, MemoryFault>;
+    /// Puts a token in the place of version `seen`, and gives the right back; `false`: another was
+    /// faster.
+    async fn put(
+        &self,
+        app: &AppId,
+        seen: u64,
+        sealed: Vec<u8>,
+        expires_at: Millis,
+    ) -> Result<bool, MemoryFault>;
+    /// Gives the right to refresh back.
+    async fn release(&self, app: &AppId, seen: u64) -> Result<(), MemoryFault>;
+    /// What waits for the app is due at once: WeChat answers it again.
+    async fn hasten(&self, app: &AppId) -> Result<(), MemoryFault>;
 }

@@ -5,8 +5,8 @@ use super::crypto::{Contents, Encrypted, Keyed, hex, user_info};
 use super::dice::{mix, unit};
 use super::ids::{id, prefix};
 use crate::model::{
-    Account, App, AppId, AppKind, Binding, InvalidId, Millis, OpenId, PlatformId, Secret, UnionId,
-    UnionKey,
+    Account, App, AppId, AppKind, Binding, InvalidId, Millis, OpenId, PlatformId, Secret, TokenSource,
+    UnionId, UnionKey,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -189,6 +189,8 @@ impl World {
             id: app.id.clone(),
             kind: app.kind,
             secret: Some(Secret::new(app.secret.clone())),
+            token: TokenSource::default(),
+            component: None,
             bindings: binding(app).into_iter().collect(),
         };
         self.apps.iter().map(app).collect()

@@ -4,8 +4,8 @@ use super::event::id;
 use super::field::FieldError;
 use super::login::LoginWire;
 use crate::model::{
-    AppId, EncryptedData, EventId, Evidence, ExternalId, InvalidId, Login, Millis, OpenId, RawData,
-    Secret, UnionId,
+    AppId, EncryptedData, EventId, Evidence, ExternalId, InvalidId, Login, Millis, OpenId, Payment,
+    RawData, Secret, UnionId, UserToken,
 };
 use std::sync::Arc;
 
@@ -21,13 +21,14 @@ const MAX_KEY: usize = 64;
 const MAX_DATA: usize = 64 * 1024;
 const MAX_RAW: usize = 16 * 1024;
 const MAX_SOURCE: usize = 128;
+const MAX_TOKEN: usize = 512;
+const MAX_SCOPE: usize = 256;
+const MAX_TRADE: usize = 64;
 const MAX_ATTRIBUTES: usize = 16 * 1024;
 /// Deeper JSON breaks parsers of those who read `linked-logins`.
 const MAX_DEPTH: usize = 32;
 /// Room for all secrets at their limits, in base64.
 const MAX_SEALED: usize = 256 * 1024;
-
-const SEND_INSTEAD: &str = "is not used by this version: send the `openid` and `unionid` that sns/userinfo answered for it";
 
 /// How strictly a login is judged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,8 @@ impl LoginWire {
                 unionid: seen.unionid,
                 session_key: self.session_key,
                 data,
+                token: user_token(self.access_token, self.scope),
+                payment: payment(self.transaction_id, self.mch_id, self.out_trade_no),
                 snapshot: self.is_snapshotuser == Some(true),
             },
             (None, None) => return Err(no_evidence()),
@@ -97,9 +100,6 @@ impl LoginWire {
         self.check_lengths()?;
         self.check_attributes()?;
         self.check_together()?;
-        if mode == Mode::Strict {
-            self.check_unused()?;
-        }
         let (at, clamped) = self.time(recorded_at, mode)?;
         let openid = self.openid.as_deref().map(str::trim).map(OpenId::parse);
         let external = self.external_id.as_deref().map(ExternalId::parse);
@@ -118,6 +118,7 @@ impl LoginWire {
 
     fn check_lengths(&self) -> Result<(), FieldError> {
         let len = |s: &Option<Secret>| s.as_ref().map_or(0, |s| s.expose().len());
+        let text = |s: &Option<String>| s.as_ref().map_or(0, String::len);
         for (field, length, max) in [
             ("code", len(&self.code), MAX_CODE),
             ("session_key", len(&self.session_key), MAX_KEY),
@@ -125,16 +126,13 @@ impl LoginWire {
             ("iv", len(&self.iv), MAX_KEY),
             ("rawData", len(&self.raw_data), MAX_RAW),
             ("signature", len(&self.signature), MAX_KEY),
-            (
-                "source",
-                self.source.as_ref().map_or(0, String::len),
-                MAX_SOURCE,
-            ),
-            (
-                "sealed",
-                self.sealed.as_ref().map_or(0, String::len),
-                MAX_SEALED,
-            ),
+            ("access_token", len(&self.access_token), MAX_TOKEN),
+            ("scope", text(&self.scope), MAX_SCOPE),
+            ("transaction_id", text(&self.transaction_id), MAX_TRADE),
+            ("mch_id", text(&self.mch_id), MAX_TRADE),
+            ("out_trade_no", text(&self.out_trade_no), MAX_TRADE),
+            ("source", text(&self.source), MAX_SOURCE),
+            ("sealed", text(&self.sealed), MAX_SEALED),
         ] {
             if length > max {
                 return Err(FieldError::invalid(
@@ -176,6 +174,10 @@ impl LoginWire {
                 ("unionid", self.unionid.is_some()),
                 ("session_key", self.session_key.is_some()),
                 ("is_snapshotuser", self.is_snapshotuser == Some(true)),
+                ("access_token", self.access_token.is_some()),
+                ("scope", self.scope.is_some()),
+                ("transaction_id", self.transaction_id.is_some()),
+                ("out_trade_no", self.out_trade_no.is_some()),
             ] {
                 if given {
                     let problem = "contradicts `code`: only its exchange tells; send it with the `openid` instead";
@@ -183,6 +185,7 @@ impl LoginWire {
                 }
             }
         }
+        whole("mch_id", &self.mch_id, "out_trade_no", &self.out_trade_no)?;
         if self.sealed.is_some() {
             return Ok(());
         }
@@ -191,19 +194,6 @@ impl LoginWire {
         }
         whole("encryptedData", &self.encrypted_data, "iv", &self.iv)?;
         whole("rawData", &self.raw_data, "signature", &self.signature)
-    }
-
-    /// No rung of the ladder takes a user's token yet; accepting one would promise a unionid.
-    fn check_unused(&self) -> Result<(), FieldError> {
-        for (field, given) in [
-            ("access_token", self.access_token.is_some()),
-            ("scope", self.scope.is_some()),
-        ] {
-            if given {
-                return Err(FieldError::invalid(field, SEND_INSTEAD));
-            }
-        }
-        Ok(())
     }
 
     fn time(&self, recorded_at: Millis, mode: Mode) -> Result<(Millis, bool), FieldError> {
@@ -249,11 +239,11 @@ impl LoginWire {
     }
 }
 
-fn whole(
+fn whole<T>(
     one: &str,
-    first: &Option<Secret>,
+    first: &Option<T>,
     other: &str,
-    second: &Option<Secret>,
+    second: &Option<T>,
 ) -> Result<(), FieldError> {
     match (first, second) {
         (Some(_), None) => Err(FieldError::invalid(
@@ -286,6 +276,29 @@ fn encrypted_data(
     let (data, iv) = data.zip(iv)?;
     let raw = raw.map(|(data, signature)| RawData { data, signature });
     Some(EncryptedData { data, iv, raw })
+}
+
+fn user_token(access_token: Option<Secret>, scope: Option<String>) -> Option<UserToken> {
+    access_token.map(|access_token| UserToken {
+        access_token,
+        scope,
+    })
+}
+
+/// WeChat's own number goes before the merchant's.
+fn payment(
+    transaction: Option<String>,
+    mch_id: Option<String>,
+    out_trade_no: Option<String>,
+) -> Option<Payment> {
+    if let Some(transaction) = transaction {
+        return Some(Payment::Transaction(Secret::new(transaction)));
+    }
+    let (mch_id, out_trade_no) = mch_id.zip(out_trade_no)?;
+    Some(Payment::Order {
+        mch_id: Secret::new(mch_id),
+        out_trade_no: Secret::new(out_trade_no),
+    })
 }
 
 /// How deep a valid JSON text is nested.
@@ -440,14 +453,40 @@ mod tests {
             };
             assert_eq!(unionid, Some(Err(())));
         }
-        for (rest, field) in [
-            (r#""openid":"oA","access_token":"t""#, "access_token"),
-            (r#""openid":"oA","scope":"snsapi_base""#, "scope"),
+    }
+
+    #[test]
+    fn a_token_and_a_payment_come_with_an_openid() {
+        let openid = |rest: &str| {
+            let text = format!(r#""openid":"oA",{rest}"#);
+            let login = login(&text).into_login(NOW, Mode::Strict).expect("login");
+            match login.evidence {
+                Evidence::OpenId { token, payment, .. } => (token, payment),
+                Evidence::Code { .. } => panic!("an openid"),
+            }
+        };
+        for (scope, reads) in [
+            ("snsapi_base", false),
+            ("snsapi_base, snsapi_userinfo", true),
+            ("snsapi_login", true),
+            ("", true),
         ] {
-            let error = login(rest).check(NOW, Mode::Strict).expect_err(rest);
-            assert_eq!(error.field, field);
-            assert!(error.problem.contains("sns/userinfo"), "{error}");
-            assert!(login(rest).into_login(NOW, Mode::Lenient).is_ok());
+            let (token, _) = openid(&format!(r#""access_token":"t","scope":"{scope}""#));
+            assert_eq!(token.expect("a token").reads_profile(), reads, "{scope}");
+        }
+        assert!(openid(r#""scope":"snsapi_base""#).0.is_none());
+        let (_, payment) = openid(r#""mch_id":"1","out_trade_no":"2""#);
+        assert!(matches!(payment, Some(Payment::Order { .. })));
+        let (_, payment) = openid(r#""mch_id":"1","out_trade_no":"2","transaction_id":"3""#);
+        let Some(Payment::Transaction(number)) = payment else {
+            panic!("WeChat's own number")
+        };
+        assert_eq!(number.expose(), "3");
+        let half = r#""openid":"oA","mch_id":"1""#;
+        assert_eq!(refused(half, Mode::Lenient), ("out_trade_no".into(), Invalid));
+        for field in ["access_token", "scope", "transaction_id", "out_trade_no"] {
+            let rest = format!(r#""code":"c","{field}":"t""#);
+            assert_eq!(refused(&rest, Mode::Lenient), (field.into(), Contradictory));
         }
     }
 

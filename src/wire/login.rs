@@ -115,22 +115,47 @@ pub struct LoginWire {
     )]
     #[schemars(with = "Option<String>", length(max = 64))]
     pub signature: Option<Secret>,
-    /// A user's OAuth token. Not used by this version: the intake refuses it, the topic ignores it.
+    /// The OAuth token that the gateway's exchange brought, to ask `sns/userinfo` with. Secret.
     #[serde(
         default,
         deserialize_with = "secret",
         serialize_with = "expose",
         skip_serializing_if = "Option::is_none"
     )]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", length(max = 512))]
     pub access_token: Option<Secret>,
-    /// The scope of `access_token`; as that.
+    /// The scope of `access_token`, as WeChat wrote it.
     #[serde(
         default,
         deserialize_with = "text",
         skip_serializing_if = "Option::is_none"
     )]
+    #[schemars(length(max = 256))]
     pub scope: Option<String>,
+    /// WeChat Pay's number of a payment made in the last five minutes.
+    #[serde(
+        default,
+        deserialize_with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(length(max = 64))]
+    pub transaction_id: Option<String>,
+    /// The merchant of such a payment; needs `out_trade_no`.
+    #[serde(
+        default,
+        deserialize_with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(length(max = 64))]
+    pub mch_id: Option<String>,
+    /// The merchant's number of the payment; needs `mch_id`.
+    #[serde(
+        default,
+        deserialize_with = "text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    #[schemars(length(max = 64))]
+    pub out_trade_no: Option<String>,
     /// Whether WeChat flagged a snapshot user, whose ids are virtual.
     #[serde(
         default,

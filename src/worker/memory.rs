@@ -1,8 +1,11 @@
 //! The memory of resolution, over the store: what many resolutions ask at once becomes one query,
 //! what they note at once becomes one transaction.
 
-use crate::model::Account;
-use crate::resolve::ports::{Found, HeldKeys, Mark, Memory, MemoryFault, Note};
+use crate::clock::Clock;
+use crate::model::{Account, AppId, Millis};
+use crate::resolve::ports::{
+    Found, HeldKeys, Mark, Memory, MemoryFault, Note, Shelf, Shelved,
+};
 use crate::store::{CodeKey, Spent, Store, StoreError};
 use async_trait::async_trait;
 use std::sync::Arc;
@@ -24,12 +27,14 @@ pub struct StoreMemory {
     recalls: mpsc::Sender<Asked<Vec<Mark>, Findings>>,
     notes: mpsc::Sender<Asked<Note, ()>>,
     helds: mpsc::Sender<Asked<Account, HeldKeys>>,
+    store: Arc<dyn Store>,
+    clock: Clock,
 }
 
 impl StoreMemory {
     /// Starts the batching tasks.
     #[must_use]
-    pub fn new(store: &Arc<dyn Store>) -> Self {
+    pub fn new(store: &Arc<dyn Store>, clock: &Clock) -> Self {
         let (recalls, recalled) = mpsc::channel(QUEUE);
         let (notes, noted) = mpsc::channel(QUEUE);
         let (helds, asked) = mpsc::channel(QUEUE);
@@ -40,6 +45,8 @@ impl StoreMemory {
             recalls,
             notes,
             helds,
+            store: Arc::clone(store),
+            clock: Arc::clone(clock),
         }
     }
 }
@@ -56,6 +63,54 @@ impl Memory for StoreMemory {
 
     async fn held(&self, account: Account) -> Result<HeldKeys, MemoryFault> {
         ask(&self.helds, account).await
+    }
+}
+
+/// Tokens change every two hours: nothing is gained by gathering.
+#[async_trait]
+impl Shelf for StoreMemory {
+    async fn token(&self, app: &AppId) -> Result<Option<Shelved>, MemoryFault> {
+        let token = self.store.app_token(app).await;
+        let token = token.map_err(|e| fault(&e))?;
+        Ok(token.map(|token| Shelved {
+            version: token.version,
+            sealed: token.sealed,
+        }))
+    }
+
+    async fn lease(
+        &self,
+        app: &AppId,
+        seen: u64,
+        now: Millis,
+        until: Millis,
+    ) -> Result<bool, MemoryFault> {
+        let leased = self.store.lease_app_token(app, seen, now, until).await;
+        leased.map_err(|e| fault(&e))
+    }
+
+    async fn put(
+        &self,
+        app: &AppId,
+        seen: u64,
+        sealed: Vec<u8>,
+        expires_at: Millis,
+    ) -> Result<bool, MemoryFault> {
+        let put = self
+            .store
+            .put_app_token(app, seen, &sealed, expires_at)
+            .await;
+        put.map_err(|e| fault(&e))
+    }
+
+    async fn release(&self, app: &AppId, seen: u64) -> Result<(), MemoryFault> {
+        let released = self.store.release_app_token(app, seen).await;
+        released.map_err(|e| fault(&e))
+    }
+
+    async fn hasten(&self, app: &AppId) -> Result<(), MemoryFault> {
+        let hastened = self.store.hasten(app, (self.clock)()).await;
+        hastened.map(drop).map_err(|e| fault(&e))
     }
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use unilink::link::Rules;
 use unilink::model::{
-    Account, App, AppId, AppKind, Apps, Binding, ClaimVerdict, Decision, Erasure, EventId,
+    Account, App, AppId, AppKind, TokenSource, Apps, Binding, ClaimVerdict, Decision, Erasure, EventId,
     ExternalId, Fact, Method, Millis, NewClaim, OpenId, PlatformId, Reason, Ruling, SealedKey,
     Sighting, UnionId, UnionKey,
 };
@@ -246,6 +246,8 @@ fn company(dice: &mut Dice, apps: usize) -> (Vec<AppId>, Rules) {
             id: AppId::parse(&format!("wx{n:02}")).unwrap(),
             kind: AppKind::MiniProgram,
             secret: None,
+            token: TokenSource::default(),
+            component: None,
             bindings,
         }
     };

@@ -5,10 +5,13 @@ use crate::cli::Failure;
 use crate::config::Config;
 use crate::link::Rules;
 use crate::model::Apps;
+use crate::resolve::asking::Asking;
+use crate::resolve::caller::Caller;
 use crate::resolve::exchange::Exchange;
 use crate::resolve::gate::{Gates, Limits};
-use crate::resolve::ladder::Ladder;
-use crate::resolve::ports::Memory;
+use crate::resolve::ladder::{self, Ladder};
+use crate::resolve::ports::{Memory, Shelf};
+use crate::resolve::tokens::Tokens;
 use crate::resolve::wechat::{Client, Timeouts};
 use crate::seal::Keys;
 use crate::wire::{OperatorKeys, Signer};
@@ -66,27 +69,32 @@ impl Parts {
             ..Timeouts::default()
         };
         let client = Client::new(&wechat.base_url, timeouts).map_err(Failure::failed)?;
-        let memory: Arc<dyn Memory> = Arc::new(StoreMemory::new(&self.store));
+        let memory = Arc::new(StoreMemory::new(&self.store, &self.clock));
         let gates = Arc::new(Gates::new(Limits {
             per_app: worker.http_per_app,
             total: worker.http_total,
+            per_minute: wechat.per_minute.clone(),
         }));
+        let shelf: Arc<dyn Shelf> = Arc::clone(&memory) as Arc<dyn Shelf>;
+        let memory: Arc<dyn Memory> = memory;
+        let caller = Caller::new(client, gates, shelf, Arc::clone(&self.clock));
+        let caller = Arc::new(caller);
+        let tokens = Tokens::new(Arc::clone(&caller), Arc::clone(&self.keys), wechat.timeout);
         let exchange = Exchange::new(
-            client,
+            Arc::clone(&caller),
             Arc::clone(&memory),
             Arc::clone(&self.keys),
-            gates,
-            Arc::clone(&self.clock),
             wechat.timeout,
         );
-        Ok(Ladder::new(
-            Arc::clone(&self.apps),
-            Arc::clone(&self.keys),
-            Arc::new(exchange),
+        let parts = ladder::Parts {
+            apps: Arc::clone(&self.apps),
+            keys: Arc::clone(&self.keys),
+            exchange: Arc::new(exchange),
+            asking: Arc::new(Asking::new(caller, Arc::new(tokens))),
             memory,
-            Arc::clone(&self.clock),
-            worker.inline_budget,
-        ))
+            clock: Arc::clone(&self.clock),
+        };
+        Ok(Ladder::new(parts, worker.inline_budget))
     }
 
     fn records(&self) -> Records {

@@ -30,6 +30,8 @@ impl World {
             id: AppId::parse(id).expect("a literal of the test"),
             kind: AppKind::MiniProgram,
             secret: None,
+            token: TokenSource::default(),
+            component: None,
             bindings,
         };
         let since = |p: &str, at| Binding {

@@ -1,13 +1,23 @@
-//! The client for WeChat's identity APIs (`docs/wechat.md` §1, §3).
+//! The client for WeChat's identity APIs (`docs/wechat.md` §1, §3 to §8).
+//!
+//! [`login`] exchanges codes, [`token`] gets the app's own token, [`people`] asks about people.
 //!
 //! Promises: one call sends one request, never two, because a login code is spent by the first;
 //! every call ends within its time; no error tells a secret or an identifier. Nothing here waits,
 //! repeats, caches or limits rates: that is the caller's.
 
+mod login;
+mod people;
+mod token;
+
+pub use login::{Credential, Session};
+pub use people::{Follower, MAX_BATCH, Profile};
+pub use token::Issued;
+
 use super::body::{Body, BodyFault, MAX_BODY};
 use super::codes::{self, Api};
 pub use super::failure::{CallError, CallFailure, Sent};
-use crate::model::{AppId, OpenId, Secret, UnionId};
+use crate::model::UnionId;
 use reqwest::{Method, Url, header};
 use std::error::Error;
 use std::time::Duration;
@@ -54,18 +64,6 @@ pub enum ClientError {
     Http(String),
 }
 
-/// What `sns/jscode2session` answered.
-#[derive(Debug, Clone)]
-pub struct Session {
-    /// The person in the app.
-    pub openid: OpenId,
-    /// The person in the platform; `Err` when what came is no unionid (a placeholder, the openid).
-    /// Absent when the app is in no platform (`docs/wechat.md` §6).
-    pub unionid: Option<Result<UnionId, ()>>,
-    /// The key of the session, base64 of 16 bytes.
-    pub session_key: Option<Secret>,
-}
-
 /// A client, cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -107,30 +105,6 @@ impl Client {
         Ok(Self { http, base })
     }
 
-    /// Exchanges a mini program's login code (`docs/wechat.md` §3.1). The code is single-use: once
-    /// this future has been polled it may be spent, also when the future is dropped.
-    ///
-    /// # Errors
-    /// [`CallError`] tells why and, by [`CallError::sent`], whether the code may be spent.
-    pub async fn code2session(
-        &self,
-        app: &AppId,
-        secret: &Secret,
-        code: &Secret,
-    ) -> Result<Session, CallError> {
-        let query = [
-            ("appid", app.as_str()),
-            ("secret", secret.expose()),
-            ("js_code", code.expose()),
-            ("grant_type", "authorization_code"),
-        ];
-        let path = "/sns/jscode2session";
-        let mut body = self
-            .call(Api::Code2Session, Method::GET, path, &query, None)
-            .await?;
-        session(&mut body).map_err(CallError::broken)
-    }
-
     /// One request, one answer. `body` is JSON, sent with its length (`docs/wechat.md` §1: chunked
     /// requests get 412, escaped non-ASCII gets 40033).
     async fn call(
@@ -161,6 +135,7 @@ impl Client {
             Some(errcode) => Err(CallError {
                 errcode: Some(errcode),
                 rid: body.rid(),
+                detail: refused_address(errcode, &body),
                 ..CallError::of(CallFailure::Api(codes::action(api, errcode)))
             }),
         }
@@ -179,6 +154,13 @@ fn base(text: &str) -> Result<Url, ClientError> {
         return Ok(url);
     };
     Err(ClientError::BaseUrl(wrong))
+}
+
+/// The address that WeChat does not know (40164), for the operator who has to enter it. Only what
+/// is an address comes through.
+fn refused_address(errcode: i64, body: &Body) -> Option<String> {
+    let address = (errcode == codes::ADDRESS_REFUSED).then(|| body.address())??;
+    Some(format!("the address is {address}"))
 }
 
 /// Reads the body up to its limit, into memory that is wiped afterwards.
@@ -229,21 +211,9 @@ fn chain(error: &(dyn Error + 'static)) -> String {
     causes.join(": ").chars().take(MAX_DETAIL).collect()
 }
 
-fn session(body: &mut Body) -> Result<Session, BodyFault> {
-    let openid = body.take_text("openid")?.unwrap_or_default();
-    // A unionid or key of a wrong type must not cost the openid that the code was spent on.
-    let unionid = body.take_text("unionid").unwrap_or(Some(String::new()));
-    let session_key = body.take_text("session_key").unwrap_or(None);
-    Ok(Session {
-        unionid: unionid.map(|text| union_id(&text, &openid)),
-        openid: OpenId::parse(&openid).map_err(|_| BodyFault::Field("openid"))?,
-        session_key: session_key.map(Secret::new),
-    })
-}
-
 /// A unionid as an answer or decrypted data gave it; `Err` for a placeholder, an invalid text, or
 /// the openid itself, which careless programs put there.
-pub(super) fn union_id(text: &str, openid: &str) -> Result<UnionId, ()> {
+pub(in crate::resolve) fn union_id(text: &str, openid: &str) -> Result<UnionId, ()> {
     if text == openid {
         return Err(());
     }
