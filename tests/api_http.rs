@@ -25,8 +25,8 @@ use unilink::model::{
     UserId, View, Why,
 };
 use unilink::store::{
-    Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow, Planner,
-    Position, Prune, Spent, Store, StoreError, Totals, Tracked, TrackedState,
+    AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow,
+    Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked, TrackedState,
 };
 use uuid::Uuid;
 
@@ -118,6 +118,36 @@ impl Store for FakeStore {
         elsewhere()
     }
     async fn deferred_by_app(&self) -> Result<BTreeMap<AppId, u64>, StoreError> {
+        elsewhere()
+    }
+    async fn hasten(&self, _: &AppId, _: Millis) -> Result<u64, StoreError> {
+        elsewhere()
+    }
+    async fn app_token(&self, _: &AppId) -> Result<Option<AppToken>, StoreError> {
+        elsewhere()
+    }
+    async fn lease_app_token(
+        &self,
+        _: &AppId,
+        _: u64,
+        _: Millis,
+        _: Millis,
+    ) -> Result<bool, StoreError> {
+        elsewhere()
+    }
+    async fn put_app_token(
+        &self,
+        _: &AppId,
+        _: u64,
+        _: &[u8],
+        _: Millis,
+    ) -> Result<bool, StoreError> {
+        elsewhere()
+    }
+    async fn release_app_token(&self, _: &AppId, _: u64) -> Result<(), StoreError> {
+        elsewhere()
+    }
+    async fn note_apps(&self, _: &[(AppId, [u8; 32])]) -> Result<Vec<AppId>, StoreError> {
         elsewhere()
     }
     async fn totals(&self) -> Result<Totals, StoreError> {

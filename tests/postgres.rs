@@ -75,7 +75,7 @@ async fn migrations_run_once_however_many_begin() {
     for one in all {
         done.extend(one.await.expect("runs"));
     }
-    assert_eq!(done, ["0001 store", "0002 rebuild"]);
+    assert_eq!(done, ["0001 store", "0002 rebuild", "0003 tokens"]);
     open(&home).await;
     home.close().await;
 }

@@ -15,8 +15,9 @@ mod types;
 
 pub use rebuild::{Buried, Move, Origin, Rebirth, Rebuild, UnderWay};
 pub use types::{
-    Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac, OutboxRow,
-    Position, Prune, Settled, Spent, StoreError, Totals, Tracked, TrackedState, WaitsFor, Write,
+    AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
+    OutboxRow, Position, Prune, Settled, Spent, StoreError, Totals, Tracked, TrackedState,
+    WaitsFor, Write,
 };
 
 use crate::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
@@ -100,6 +101,46 @@ pub trait Store: Send + Sync {
 
     /// Waiting resolutions per app.
     async fn deferred_by_app(&self) -> Result<BTreeMap<AppId, u64>, StoreError>;
+
+    /// Resolutions of the app that wait for a time are due at once, after those that are due
+    /// already: something changed that could help. One whose attempt is under way keeps its lease,
+    /// and has another attempt at once if this one does not end it. One that is being deferred at
+    /// this very moment keeps its time. Returns how many are due now that were not. Wakes
+    /// [`Store::changed`].
+    async fn hasten(&self, app: &AppId, now: Millis) -> Result<u64, StoreError>;
+
+    /// The app's token; `None` if nobody has got one yet.
+    async fn app_token(&self, app: &AppId) -> Result<Option<AppToken>, StoreError>;
+
+    /// Takes the right to refresh the app's token until `until`. Whether it was free at `now`
+    /// (nobody's lease runs past `now`) and the version is still `seen` (0: there is none yet).
+    async fn lease_app_token(
+        &self,
+        app: &AppId,
+        seen: u64,
+        now: Millis,
+        until: Millis,
+    ) -> Result<bool, StoreError>;
+
+    /// Puts a token in the place of version `seen`, as version `seen + 1`, and gives the lease
+    /// back. `false`: another was faster, nothing changed. It is not asked who has the lease, so
+    /// that a token that was got too slowly is not lost.
+    async fn put_app_token(
+        &self,
+        app: &AppId,
+        seen: u64,
+        sealed: &[u8],
+        expires_at: Millis,
+    ) -> Result<bool, StoreError>;
+
+    /// Gives the right to refresh back, if the version is still `seen`. It is not asked who has it:
+    /// only for one whose lease still runs.
+    async fn release_app_token(&self, app: &AppId, seen: u64) -> Result<(), StoreError>;
+
+    /// Notes how each app is configured now (a keyed hash); returns those that were noted otherwise
+    /// before (not those that were not noted), in their order. Of several that note the same at the
+    /// same moment one is told.
+    async fn note_apps(&self, apps: &[(AppId, [u8; 32])]) -> Result<Vec<AppId>, StoreError>;
 
     /// Looks accounts up, in their order.
     async fn find_accounts(

@@ -110,6 +110,17 @@ pub struct Spent {
     pub answer: Option<Vec<u8>>,
 }
 
+/// An app's access token as all workers share it (`docs/wechat.md` §4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppToken {
+    /// Counts refreshes, from 1.
+    pub version: u64,
+    /// The token, sealed for rest.
+    pub sealed: Vec<u8>,
+    /// When it expires.
+    pub expires_at: Millis,
+}
+
 /// What a deferred resolution waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitsFor {

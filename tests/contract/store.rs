@@ -17,6 +17,8 @@ pub mod fixtures;
 pub mod ledger;
 #[path = "store/outbox.rs"]
 pub mod outbox;
+#[path = "store/tokens.rs"]
+pub mod tokens;
 #[path = "store/view.rs"]
 pub mod view;
 
@@ -65,7 +67,13 @@ macro_rules! contract {
                 deferred: is_added_once, finished_ones_stay_finished, leases_hide_and_end,
                     codes_go_newest_first, apps_take_turns, a_session_key_wakes,
                     a_key_that_came_during_the_attempt_wakes, a_key_that_came_before_wakes,
-                    a_link_wakes, attempts_go_on, markers_go_once_nothing_brings_them_up;
+                    a_link_wakes, attempts_go_on, markers_go_once_nothing_brings_them_up,
+                    an_app_is_hastened, a_hastened_app_wakes, hastening_spares_what_is_leased,
+                    a_large_app_is_hastened_whole, hastening_and_attempts_lose_nothing;
+                tokens: there_is_none_until_one_is_put, one_session_at_a_time_refreshes,
+                    a_lease_that_ran_out_is_free, one_of_eight_sessions_makes_each_version,
+                    a_lease_is_given_back, apps_noted_otherwise_are_told,
+                    one_of_eight_sessions_is_told_of_an_app;
                 ledger: the_first_answer_wins, a_code_without_an_answer_keeps_none,
                     an_erased_account_keeps_no_answer, the_newest_keys_are_held,
                     resolved_accounts_hold_no_keys, old_rows_are_pruned;

@@ -15,8 +15,8 @@ use unilink::bus::{
 };
 use unilink::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
 use unilink::store::{
-    Batch, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow, Planner,
-    Position, Prune, Spent, Store, StoreError, Totals, Tracked,
+    AppToken, Batch, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow,
+    Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
 };
 use uuid::Uuid;
 
@@ -111,6 +111,38 @@ impl Store for GatedStore {
     }
     async fn deferred_by_app(&self) -> Result<BTreeMap<AppId, u64>, StoreError> {
         self.pass().await?.deferred_by_app().await
+    }
+    async fn hasten(&self, app: &AppId, now: Millis) -> Result<u64, StoreError> {
+        self.pass().await?.hasten(app, now).await
+    }
+    async fn app_token(&self, app: &AppId) -> Result<Option<AppToken>, StoreError> {
+        self.pass().await?.app_token(app).await
+    }
+    async fn lease_app_token(
+        &self,
+        app: &AppId,
+        seen: u64,
+        now: Millis,
+        until: Millis,
+    ) -> Result<bool, StoreError> {
+        let behind = self.pass().await?;
+        behind.lease_app_token(app, seen, now, until).await
+    }
+    async fn put_app_token(
+        &self,
+        app: &AppId,
+        seen: u64,
+        sealed: &[u8],
+        expires_at: Millis,
+    ) -> Result<bool, StoreError> {
+        let behind = self.pass().await?;
+        behind.put_app_token(app, seen, sealed, expires_at).await
+    }
+    async fn release_app_token(&self, app: &AppId, seen: u64) -> Result<(), StoreError> {
+        self.pass().await?.release_app_token(app, seen).await
+    }
+    async fn note_apps(&self, apps: &[(AppId, [u8; 32])]) -> Result<Vec<AppId>, StoreError> {
+        self.pass().await?.note_apps(apps).await
     }
     async fn find_accounts(&self, of: &[Account]) -> Result<Vec<Option<FoundAccount>>, StoreError> {
         self.pass().await?.find_accounts(of).await

@@ -26,7 +26,7 @@ const STEPS: u32 = 1_000;
 const GROWTHS: u32 = 50;
 /// Transactions that are begun for one batch. Deadlocks and the like need others at the same rows
 /// at the same moment, who get on meanwhile.
-const TRIES: u32 = 20;
+pub(super) const TRIES: u32 = 20;
 /// Pause before the next try, times its number.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -299,6 +299,6 @@ fn written(changes: &Changes) -> impl Iterator<Item = &Account> {
 }
 
 /// Longer each time, and another for each worker: two that met do not meet again.
-fn pause(n: u32) -> Duration {
+pub(super) fn pause(n: u32) -> Duration {
     PAUSE * n + Duration::from_micros(u64::from(rand::random::<u16>()) / 8)
 }

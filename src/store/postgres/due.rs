@@ -1,7 +1,8 @@
 //! Deferred resolutions that are due: leased, fairly between apps. Workers that look at the same
-//! moment pass over each other's rows.
+//! moment pass over each other's rows. An app's are made due when something changed for it.
 
 use super::PostgresStore;
+use super::apply::{TRIES, pause};
 use super::rows::{count, get, key_or_null, millis, parsed, small};
 use super::session::{Fault, query};
 use crate::model::{AppId, EventId, Millis};
@@ -48,6 +49,31 @@ const LEASE: &str = "UPDATE deferred SET next_at = $2, leased = true, woken = fa
 pub(super) const NEXT: &str =
     "SELECT next_at FROM deferred WHERE done_at IS NULL ORDER BY next_at + 0 LIMIT 1";
 
+macro_rules! later {
+    ($kind:literal) => {
+        concat!(
+            "SELECT d.id FROM deferred d WHERE d.done_at IS NULL AND ",
+            $kind,
+            " AND d.app = $1 AND d.next_at > $2 AND (d.leased OR NOT d.waits_key)"
+        )
+    };
+}
+/// Open rows of an app whose time has not come: those that wait for it, and those under way.
+pub(super) const LATER: &str = concat!(
+    "SELECT array_agg(x.id ORDER BY x.id) FROM (",
+    later!("d.has_code"),
+    " UNION ALL ",
+    later!("NOT d.has_code"),
+    ") x"
+);
+/// Where somebody else has the row, this waits for him and looks again what it has become.
+pub(super) const HASTEN: &str = "UPDATE deferred d SET woken = d.woken OR d.leased, \
+     next_at = CASE WHEN d.leased THEN d.next_at ELSE $2 END \
+     WHERE d.id = ANY($1::bigint[]) AND coalesce(d.done_at, -1) = -1 AND d.next_at > $2 \
+     AND (d.leased OR NOT d.waits_key) RETURNING d.leased";
+/// Rows of one [`HASTEN`].
+const SLICE: usize = 5_000;
+
 impl PostgresStore {
     pub(super) async fn lease_due(
         &self,
@@ -81,6 +107,34 @@ impl PostgresStore {
         Ok(ids.iter().filter_map(|id| taken.remove(id)).collect())
     }
 
+    pub(super) async fn hasten_app(&self, app: &AppId, now: Millis) -> Result<u64, Fault> {
+        let later = query(LATER).bind(app.as_str()).bind(now.0);
+        let rows = self.read(later).await?;
+        let ids = rows.first().map(|row| get::<Option<Vec<i64>>>(row, 0));
+        // Found before the first is written: what comes back from an attempt meanwhile is not
+        // hastened again.
+        let ids = ids.transpose()?.flatten().unwrap_or_default();
+        let mut hastened = 0;
+        for slice in ids.chunks(SLICE) {
+            hastened += self.hasten_slice(slice, now).await?;
+        }
+        if hastened > 0 {
+            self.wake();
+        }
+        Ok(hastened)
+    }
+
+    async fn hasten_slice(&self, ids: &[i64], now: Millis) -> Result<u64, Fault> {
+        for n in 1..TRIES {
+            match self.read(query(HASTEN).bind(ids).bind(now.0)).await {
+                // A batch settles some of these in another order.
+                Err(Fault::Again(_)) => tokio::time::sleep(pause(n)).await,
+                touched => return hastened(&touched?),
+            }
+        }
+        hastened(&self.read(query(HASTEN).bind(ids).bind(now.0)).await?)
+    }
+
     pub(super) async fn read_next_due(&self) -> Result<Option<Millis>, Fault> {
         let rows = self.read(query(NEXT)).await?;
         Ok(rows.first().map(|row| millis(row, 0)).transpose()?)
@@ -94,6 +148,15 @@ impl PostgresStore {
             .map(|row| Ok((parsed(row, 0, AppId::parse)?, count(row, 1)?)));
         Ok(counts.collect::<Result<_, StoreError>>()?)
     }
+}
+
+/// How many of these rows no attempt is under way for.
+fn hastened(rows: &[PgRow]) -> Result<u64, Fault> {
+    let mut hastened = 0;
+    for row in rows {
+        hastened += u64::from(!get::<bool>(row, 0)?);
+    }
+    Ok(hastened)
 }
 
 /// Ids with their app, in order.

@@ -8,6 +8,7 @@
 mod apply;
 mod birth;
 mod columns;
+mod connect;
 mod deferred;
 mod due;
 mod erase;
@@ -22,92 +23,27 @@ mod registers;
 mod rows;
 mod schema;
 mod session;
+mod tokens;
 mod totals;
 mod view;
 mod write;
 
+pub use connect::PostgresOptions;
 pub use schema::migrate;
 
 use super::birth::Opens;
 use super::marks::Marks;
 use super::{
-    Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac, OutboxRow,
-    Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
+    AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
+    OutboxRow, Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
 };
 use crate::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
 use async_trait::async_trait;
 use session::{Fault, Losses, Session, Statement};
-use sqlx::ConnectOptions;
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgPool, PgRow};
 use std::collections::BTreeMap;
-use std::fmt;
-use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
-
-/// How long a call waits for a connection: a database that is away is told soon.
-const ACQUIRE: Duration = Duration::from_secs(5);
-/// A connection that lay idle for longer is tried before it is used: it may have died meanwhile.
-const TRY_AFTER: Duration = Duration::from_secs(1);
-/// Prepared statements of one connection: all that this directory has.
-const STATEMENTS: usize = 200;
-/// What every connection is set to.
-///
-/// A plan that was made while a table was empty goes on scanning it as it grows, and a plan for the
-/// values at hand scans it where they are many: plans are made once, and neither scans nor joins
-/// whole tables. JIT compilation costs more than these statements. `lock_timeout` and the next keep
-/// a worker that was stopped in the middle of a transaction from stopping the others.
-const SETTINGS: [(&str, &str); 8] = [
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("enable_material", "off"),
-    ("jit", "off"),
-    ("lock_timeout", "20s"),
-    ("idle_in_transaction_session_timeout", "10s"),
-];
-
-/// Keys come once each, so remembering what they found is in vain. PostgreSQL 13 does not do it.
-const NO_MEMO: &str = "SELECT set_config(name, 'off', false) FROM pg_settings \
-     WHERE name = 'enable_memoize'";
-
-/// Where the database is. The URL may hold a password: it is never shown.
-#[derive(Clone)]
-pub struct PostgresOptions {
-    url: zeroize::Zeroizing<String>,
-    connections: u32,
-}
-
-impl PostgresOptions {
-    /// Up to `connections` connections to the database of `url` (`postgres://…`).
-    #[must_use]
-    pub fn new(url: String, connections: u32) -> Self {
-        Self {
-            url: url.into(),
-            connections,
-        }
-    }
-
-    fn connect(&self) -> Result<PgConnectOptions, Fault> {
-        let options: PgConnectOptions = self.url.parse()?;
-        Ok(options
-            .application_name("unilink")
-            .options(SETTINGS)
-            .statement_cache_capacity(STATEMENTS)
-            .disable_statement_logging())
-    }
-}
-
-impl fmt::Debug for PostgresOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let connections = &self.connections;
-        write!(
-            f,
-            "PostgresOptions {{ url: …, connections: {connections} }}"
-        )
-    }
-}
 
 /// The store in a PostgreSQL database.
 pub struct PostgresStore {
@@ -158,7 +94,7 @@ impl PostgresStore {
         mac: Mac,
     ) -> Result<Self, StoreError> {
         let losses = Losses::default();
-        let pool = pool(&options, &losses)?;
+        let pool = connect::pool(&options, &losses)?;
         let mut session = Session::new(&pool, &losses).await?;
         schema::check(&mut session).await?;
         let identity = birth::open(&mut session, &birth, namespace, opens).await?;
@@ -202,30 +138,6 @@ impl PostgresStore {
         self.changed.notify_waiters();
         self.changed.notify_one();
     }
-}
-
-fn pool(options: &PostgresOptions, losses: &Losses) -> Result<PgPool, Fault> {
-    let losses = losses.clone();
-    let pool = PgPoolOptions::new()
-        .max_connections(options.connections.max(1))
-        .acquire_timeout(ACQUIRE)
-        .test_before_acquire(false)
-        .after_connect(|conn, _| {
-            Box::pin(async move {
-                sqlx::Executor::execute(conn, NO_MEMO).await?;
-                Ok(())
-            })
-        })
-        .before_acquire(move |conn, meta| {
-            let doubtful = meta.idle_for > TRY_AFTER || losses.may_concern(meta.idle_for);
-            Box::pin(async move {
-                if doubtful {
-                    sqlx::Connection::ping(conn).await?;
-                }
-                Ok(true)
-            })
-        });
-    Ok(pool.connect_lazy_with(options.connect()?))
 }
 
 #[async_trait]
@@ -300,6 +212,42 @@ impl Store for PostgresStore {
 
     async fn deferred_by_app(&self) -> Result<BTreeMap<AppId, u64>, StoreError> {
         Ok(self.count_deferred().await?)
+    }
+
+    async fn hasten(&self, app: &AppId, now: Millis) -> Result<u64, StoreError> {
+        Ok(self.hasten_app(app, now).await?)
+    }
+
+    async fn app_token(&self, app: &AppId) -> Result<Option<AppToken>, StoreError> {
+        Ok(self.read_token(app).await?)
+    }
+
+    async fn lease_app_token(
+        &self,
+        app: &AppId,
+        seen: u64,
+        now: Millis,
+        until: Millis,
+    ) -> Result<bool, StoreError> {
+        Ok(self.lease_token(app, seen, now, until).await?)
+    }
+
+    async fn put_app_token(
+        &self,
+        app: &AppId,
+        seen: u64,
+        sealed: &[u8],
+        expires_at: Millis,
+    ) -> Result<bool, StoreError> {
+        Ok(self.put_token(app, seen, sealed, expires_at).await?)
+    }
+
+    async fn release_app_token(&self, app: &AppId, seen: u64) -> Result<(), StoreError> {
+        Ok(self.release_token(app, seen).await?)
+    }
+
+    async fn note_apps(&self, apps: &[(AppId, [u8; 32])]) -> Result<Vec<AppId>, StoreError> {
+        Ok(self.note_all(apps).await?)
     }
 
     async fn find_accounts(

@@ -5,11 +5,11 @@
 mod tests {
     use crate::store::postgres::{
         PostgresOptions, columns, deferred, due, erase, find, ledger, lock, migrate, outbox,
-        registers, view, write,
+        registers, tokens, view, write,
     };
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 
-    const HOT: [&str; 41] = [
+    const HOT: [&str; 43] = [
         view::ACCOUNTS,
         view::UNIONIDS,
         view::REJECTED,
@@ -44,6 +44,8 @@ mod tests {
         due::DUE_OTHERS,
         due::TAKE,
         due::NEXT,
+        due::LATER,
+        due::HASTEN,
         ledger::READ,
         ledger::WRITE,
         ledger::ERASED,
@@ -52,7 +54,19 @@ mod tests {
         find::LINKED,
         find::OWNER,
     ];
-    const MORE: [&str; 4] = [find::BY_OWN, find::BY_UNIONID, outbox::READ, outbox::PRUNE];
+    const MORE: [&str; 11] = [
+        find::BY_OWN,
+        find::BY_UNIONID,
+        outbox::READ,
+        outbox::PRUNE,
+        tokens::READ,
+        tokens::PLACE,
+        tokens::LEASE,
+        tokens::PUT,
+        tokens::RELEASE,
+        tokens::NOTE,
+        tokens::NOTE_OTHER,
+    ];
 
     /// Some thousand rows where plans could go wrong, and what PostgreSQL then knows of them.
     const FILL: &str = "INSERT INTO accounts (own, user_id) SELECT gen_random_uuid(), \

@@ -2,7 +2,9 @@
 //!
 //! A lease is a later `next_at`: if the process dies, the row is due again at its end. What a row
 //! waits for may come while it is leased; `woken` remembers that, so that the attempt that missed
-//! it is followed by another at once.
+//! it is followed by another at once. [`Store::hasten`] does the same to a whole app.
+//!
+//! [`Store::hasten`]: crate::store::Store::hasten
 
 use super::SqliteStore;
 use super::apply::Planned;
@@ -68,6 +70,18 @@ pub(super) const TAKE: Select = Select {
     columns: 1,
     tail: ")",
 };
+/// Open rows of an app whose time has not come: those that wait for it, and those under way.
+pub(super) const LATER: &str = "SELECT json_group_array(id) FROM (\
+     SELECT id FROM deferred WHERE done_at IS NULL AND has_code = 0 AND app = ?1 \
+     AND next_at > ?2 AND (leased = 1 OR waits_key = 0) UNION ALL \
+     SELECT id FROM deferred WHERE done_at IS NULL AND has_code = 1 AND app = ?1 \
+     AND next_at > ?2 AND (leased = 1 OR waits_key = 0))";
+pub(super) const HASTEN: &str = "UPDATE deferred SET next_at = ?2 WHERE done_at IS NULL \
+     AND leased = 0 AND waits_key = 0 AND next_at > ?2 AND id IN (SELECT value FROM json_each(?1))";
+pub(super) const WAKE_LEASED: &str = "UPDATE deferred SET woken = 1 WHERE done_at IS NULL \
+     AND leased = 1 AND id IN (SELECT value FROM json_each(?1))";
+/// Rows of one transaction of [`HASTEN`]: some tens of milliseconds of the writer.
+const SLICE: usize = 5_000;
 pub(super) const NEXT: &str = "SELECT min(next_at) FROM deferred WHERE done_at IS NULL";
 
 /// Adds and settles a batch's deferred work; says whether a planner could see any of it.
@@ -192,6 +206,28 @@ impl SqliteStore {
         expect_rows("leases", ids.len(), touched)?;
         tx.commit().await?;
         Ok(ids.iter().filter_map(|id| taken.remove(id)).collect())
+    }
+
+    pub(super) async fn hasten_app(&self, app: &AppId, now: Millis) -> Result<u64, StoreError> {
+        let args = vec![app.as_str().into(), now.0.into()];
+        let rows = self.file.all(LATER, args).await?;
+        let ids = rows.first().map(|row| get::<&str>(row, 0)).transpose()?;
+        // Found before the first is written: what comes back from an attempt meanwhile is not
+        // hastened again.
+        let ids: Vec<i64> = serde_json::from_str(ids.unwrap_or("[]"))
+            .map_err(|_| StoreError::Corrupt("a list of ids".into()))?;
+        let mut hastened = 0;
+        for slice in ids.chunks(SLICE) {
+            let ids: Val = serde_json::json!(slice).to_string().into();
+            let mut tx = self.file.begin().await?;
+            hastened += tx.exec(HASTEN, vec![ids.clone(), now.0.into()]).await?;
+            tx.exec(WAKE_LEASED, vec![ids]).await?;
+            tx.commit().await?;
+        }
+        if hastened > 0 {
+            self.wake();
+        }
+        Ok(hastened)
     }
 
     pub(super) async fn read_next_due(&self) -> Result<Option<Millis>, StoreError> {

@@ -3,7 +3,7 @@
 //! Promises what [`Store`] promises. It plans on a reader's snapshot and writes in one transaction
 //! that first checks that no planner could see anything else by now, so that planning overlaps with
 //! the other work of the single writer. Openids of erased accounts stand nowhere in plain.
-//! Only this directory knows the tables of `migrations/sqlite/0002_store.sql`.
+//! Only this directory knows the tables of `migrations/sqlite` (but for the log's).
 
 mod apply;
 mod birth;
@@ -17,6 +17,7 @@ mod prune;
 mod rebuild;
 mod registers;
 mod rows;
+mod tokens;
 mod totals;
 mod view;
 mod write;
@@ -24,8 +25,8 @@ mod write;
 use super::birth::Opens;
 use super::marks::Marks;
 use super::{
-    Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac, OutboxRow,
-    Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
+    AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
+    OutboxRow, Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
 };
 use crate::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
 use crate::sqlite::{Fault, File};
@@ -204,6 +205,42 @@ impl Store for SqliteStore {
 
     async fn deferred_by_app(&self) -> Result<BTreeMap<AppId, u64>, StoreError> {
         self.count_deferred().await
+    }
+
+    async fn hasten(&self, app: &AppId, now: Millis) -> Result<u64, StoreError> {
+        self.hasten_app(app, now).await
+    }
+
+    async fn app_token(&self, app: &AppId) -> Result<Option<AppToken>, StoreError> {
+        self.read_token(app).await
+    }
+
+    async fn lease_app_token(
+        &self,
+        app: &AppId,
+        seen: u64,
+        now: Millis,
+        until: Millis,
+    ) -> Result<bool, StoreError> {
+        self.lease_token(app, seen, now, until).await
+    }
+
+    async fn put_app_token(
+        &self,
+        app: &AppId,
+        seen: u64,
+        sealed: &[u8],
+        expires_at: Millis,
+    ) -> Result<bool, StoreError> {
+        self.put_token(app, seen, sealed, expires_at).await
+    }
+
+    async fn release_app_token(&self, app: &AppId, seen: u64) -> Result<(), StoreError> {
+        self.release_token(app, seen).await
+    }
+
+    async fn note_apps(&self, apps: &[(AppId, [u8; 32])]) -> Result<Vec<AppId>, StoreError> {
+        self.note_all(apps).await
     }
 
     async fn find_accounts(

@@ -4,10 +4,17 @@
 #[cfg(test)]
 mod tests {
     use crate::sqlite::{File, Insert, Options, Select};
-    use crate::store::sqlite::{deferred, erase, find, ledger, registers, view, write};
+    use crate::store::sqlite::{deferred, erase, find, ledger, registers, tokens, view, write};
 
     /// Scans that are meant: key lists, and recursions over them.
-    const MEANT: [&str; 4] = ["SCAN k", "SCAN apps", "VALUES CLAUSE", "CONSTANT ROW"];
+    const MEANT: [&str; 6] = [
+        "SCAN (subquery",
+        "SCAN k",
+        "SCAN apps",
+        "SCAN json_each",
+        "VALUES CLAUSE",
+        "CONSTANT ROW",
+    ];
 
     fn select(what: &Select) -> String {
         rows(what.head, what.columns, what.tail)
@@ -64,6 +71,14 @@ mod tests {
             deferred::DUE_OTHERS,
             deferred::NEXT,
             deferred::AGAIN,
+            deferred::LATER,
+            deferred::HASTEN,
+            deferred::WAKE_LEASED,
+            tokens::READ,
+            tokens::LEASE,
+            tokens::PUT,
+            tokens::RELEASE,
+            tokens::NOTE_OTHER,
             find::BY_OWN,
         ];
         let mut texts: Vec<String> = selects.into_iter().map(select).collect();

@@ -3,6 +3,8 @@
 use super::Home;
 use super::fixtures::*;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use unilink::model::{Changes, Millis, View};
 use unilink::store::{Batch, Deferred, Prune, Settled, Store, WaitsFor};
 
@@ -239,4 +241,155 @@ pub async fn markers_go_once_nothing_brings_them_up(home: &dyn Home) {
     store.prune(old).await.expect("prunes");
     let told = finished(&*store, &known([1, 2, 3])).await;
     assert_eq!(told, [(0, 2), (0, 3)].into(), "the first is forgotten");
+}
+
+fn later(offset: i64, next_at: i64) -> Deferred {
+    Deferred {
+        next_at: Millis(next_at),
+        ..deferred(offset)
+    }
+}
+
+fn again(offset: i64, waits_for: WaitsFor, next_at: i64) -> Settled {
+    Settled::Again {
+        partition: 0,
+        offset,
+        waits_for,
+        next_at: Millis(next_at),
+        attempts: 1,
+    }
+}
+
+async fn hasten(store: &dyn Store, now: i64) -> u64 {
+    store.hasten(&app(1), Millis(now)).await.expect("hastens")
+}
+
+pub async fn an_app_is_hastened(home: &dyn Home) {
+    let store = open(home).await;
+    let code = |d: Deferred| Deferred {
+        has_code: true,
+        ..d
+    };
+    let other = Deferred {
+        app: app(2),
+        ..later(7, 700_000)
+    };
+    let waits = [waiting(8), code(waiting(9)), other];
+    let times = [
+        later(4, 600_000),
+        later(3, 700_000),
+        deferred(1),
+        code(later(5, 900_000)),
+        code(later(6, 800_000)),
+    ];
+    defer(&*store, [&waits[..], &times[..]].concat()).await;
+    assert_eq!(hasten(&*store, 1_000).await, 4, "one of five is due");
+    assert_eq!(hasten(&*store, 1_000).await, 0, "all are");
+    assert!(due(&*store, 100).await.is_empty(), "due, but not before");
+    assert_eq!(
+        due(&*store, 1_000).await,
+        [6, 5, 1, 3, 4],
+        "codes newest first, then what was due already, then the oldest"
+    );
+    // What waits for a session key or is another app's waits on.
+    settle(&*store, [6, 5, 1, 3, 4].map(done).into()).await;
+    assert!(due(&*store, 499_999).await.is_empty());
+    assert_eq!(due(&*store, 700_000).await, [9, 8, 7]);
+}
+
+pub async fn a_hastened_app_wakes(home: &dyn Home) {
+    let store = open(home).await;
+    let soon = std::time::Duration::from_secs(5);
+    defer(&*store, vec![later(1, 500_000)]).await;
+    let changed = || tokio::time::timeout(soon, store.changed());
+    changed().await.expect("deferring wakes");
+    assert_eq!(hasten(&*store, 1_000).await, 1);
+    changed().await.expect("hastening wakes");
+}
+
+pub async fn hastening_spares_what_is_leased(home: &dyn Home) {
+    let store = open(home).await;
+    defer(&*store, vec![deferred(1), deferred(2), waiting(3)]).await;
+    assert_eq!(due(&*store, 600_000).await, [1, 2, 3], "until 601 000");
+    assert_eq!(hasten(&*store, 600_100).await, 0);
+    assert!(due(&*store, 600_999).await.is_empty(), "still leased");
+    // What the attempts missed is not missed: each is followed by another at once.
+    let time = |n, next_at| again(n, WaitsFor::Time, next_at);
+    settle(&*store, vec![time(1, 900_000), time(3, 900_000), done(2)]).await;
+    assert_eq!(due(&*store, 600_200).await, [1, 3]);
+    settle(&*store, vec![time(1, 900_000), time(3, 900_000)]).await;
+    assert!(due(&*store, 600_300).await.is_empty(), "hastened once");
+    assert_eq!(hasten(&*store, 600_300).await, 2, "not what is finished");
+    assert_eq!(due(&*store, 600_300).await, [1, 3]);
+}
+
+/// More than are written at once.
+pub async fn a_large_app_is_hastened_whole(home: &dyn Home) {
+    const MANY: i64 = 11_000;
+    let store = open(home).await;
+    defer(&*store, (0..MANY).map(|n| later(n, 500_000)).collect()).await;
+    assert_eq!(hasten(&*store, 1_000).await, MANY.unsigned_abs());
+    assert_eq!(hasten(&*store, 1_000).await, 0);
+    let due = store.due(Millis(1_000), 50, 100).await.expect("leases");
+    assert_eq!(due.len(), 100);
+}
+
+/// Offsets that were taken: whether an attempt is under way, and how many there were.
+type Taken = Arc<Mutex<BTreeMap<i64, (bool, u32)>>>;
+
+const ROUNDS: u32 = 4;
+const FOREVER: i64 = 1_000_000_000;
+
+/// Takes what is due and puts it back for long, until all is finished. In another order than others.
+async fn attempts(store: Arc<dyn Store>, taken: Taken, n: usize) {
+    while store.next_due().await.expect("reads").is_some() {
+        let due = store.due(Millis(1_000), FOREVER, 20).await;
+        let due = due.expect("leases");
+        let mut how = Vec::new();
+        for offset in due.iter().map(|d| d.offset) {
+            let mut taken = taken.lock().expect("lock");
+            let (under_way, attempts) = taken.entry(offset).or_default();
+            assert!(!*under_way, "{offset} is taken twice at once");
+            (*under_way, *attempts) = (true, *attempts + 1);
+            how.push(match *attempts {
+                ROUNDS => done(offset),
+                _ => again(offset, WaitsFor::Time, FOREVER),
+            });
+        }
+        tokio::task::yield_now().await;
+        // Before the store knows, and may give them to others.
+        for d in &due {
+            let mut taken = taken.lock().expect("lock");
+            taken.entry(d.offset).or_default().0 = false;
+        }
+        let other = n.min(how.len());
+        how.rotate_left(other);
+        settle(&*store, how).await;
+    }
+}
+
+/// Only hastening makes due again what four sessions put back.
+pub async fn hastening_and_attempts_lose_nothing(home: &dyn Home) {
+    const ROWS: usize = 120;
+    let store = open(home).await;
+    defer(&*store, (0..ROWS as i64).map(|n| later(n, 500)).collect()).await;
+    let taken = Taken::default();
+    let mut sessions = tokio::task::JoinSet::new();
+    for n in 0..4 {
+        sessions.spawn(attempts(open(home).await, Arc::clone(&taken), n));
+    }
+    let hastening = tokio::spawn(async move {
+        loop {
+            hasten(&*store, 1_000).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let soon = tokio::time::timeout(Duration::from_secs(60), sessions.join_all());
+    soon.await.expect("all is finished");
+    assert!(!hastening.is_finished(), "hastening failed");
+    hastening.abort();
+    let taken = taken.lock().expect("lock");
+    assert_eq!(taken.len(), ROWS);
+    let attempts = taken.values().map(|(_, attempts)| *attempts);
+    assert!(attempts.eq(std::iter::repeat_n(ROUNDS, ROWS)));
 }
