@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use unilink::api::{self, ApiDeps};
 use unilink::http::{Keys, Listening, OPERATIONS};
 use unilink::model::{
-    Account, AccountRow, App, AppId, AppKind, TokenSource, Apps, Binding, ClaimKey, ClaimRow, ClaimStatus,
-    EventId, ExternalId, Keys as ModelKeys, Method, Millis, PlatformId, Secret, UnionId, UnionKey,
-    UserId, View, Why,
+    Account, AccountRow, App, AppId, AppKind, Apps, Binding, ClaimKey, ClaimRow, ClaimStatus,
+    EventId, ExternalId, Keys as ModelKeys, Method, Millis, PlatformId, Secret, TokenSource,
+    UnionId, UnionKey, UserId, View, Why,
 };
 use unilink::store::{
     AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow,

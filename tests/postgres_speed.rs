@@ -21,7 +21,8 @@ use std::time::Instant;
 use store_postgres::PostgresHome;
 use unilink::link::{self, Rules};
 use unilink::model::{
-    App, AppId, AppKind, Apps, Binding, Fact, Method, Millis, NewClaim, Outcome, Sighting, TokenSource, View,
+    App, AppId, AppKind, Apps, Binding, Fact, Method, Millis, NewClaim, Outcome, Sighting,
+    TokenSource, View,
 };
 use unilink::store::{Batch, Planner, Position, Step, Store, Write};
 

@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use unilink::model::{AppId, Secret, UnionId};
+use unilink::model::{AppId, AppKind, Secret, UnionId};
 use unilink::resolve::codes::Action;
 use unilink::resolve::wechat::{
-    CallError, CallFailure, Client, ClientError, Sent, Session, Timeouts,
+    CallError, CallFailure, Client, ClientError, Credential, Sent, Session, Timeouts,
 };
 
 const APP: &str = "wx4f4bc4dec97d474b";
@@ -139,8 +139,9 @@ async fn request(stream: &mut TcpStream) -> Option<String> {
 async fn exchange(client: &Client, code: &str) -> Result<Session, CallError> {
     let app = AppId::parse(APP).expect("appid");
     let secret = |text: &str| Secret::new(text.to_owned());
+    let credential = Credential::Secret(secret(SECRET));
     client
-        .code2session(&app, &secret(SECRET), &secret(code))
+        .exchange(&app, AppKind::MiniProgram, &credential, &secret(code))
         .await
 }
 

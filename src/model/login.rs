@@ -93,7 +93,9 @@ impl UserToken {
     #[must_use]
     pub fn reads_profile(&self) -> bool {
         let reads = |s: &str| matches!(s.trim(), "snsapi_userinfo" | "snsapi_login");
-        self.scope.as_deref().is_none_or(|s| s.split(',').any(reads))
+        self.scope
+            .as_deref()
+            .is_none_or(|s| s.split(',').any(reads))
     }
 }
 

@@ -96,6 +96,8 @@ mod tests {
             id: crate::model::AppId::parse("wx1").expect("valid"),
             kind: AppKind::MiniProgram,
             secret: None,
+            token: crate::model::TokenSource::default(),
+            component: None,
             bindings: vec![binding("old", 0), binding("new", 100)],
         }])
     }

@@ -9,7 +9,9 @@ use super::followers::Followers;
 use super::ports::MemoryFault;
 use super::tokens::Tokens;
 use super::wechat::{CallError, Client, Follower, Profile};
-use crate::model::{App, AppKind, DeadReason, Method, Millis, Payment, Reason, Secret, UnionId, UserToken};
+use crate::model::{
+    App, AppKind, DeadReason, Method, Millis, Payment, Reason, Secret, UnionId, UserToken,
+};
 use std::sync::Arc;
 
 /// Life of a user's OAuth token (`docs/wechat.md` §5).
@@ -19,6 +21,9 @@ const PAYMENT_LIFE_MS: i64 = 5 * 60_000;
 /// How long a follower is asked about while WeChat does not answer: longer than a quota or a wrong
 /// secret lasts, shorter than logins are kept.
 const FOLLOWER_MS: i64 = 3 * 24 * 3_600_000;
+
+/// Attempts at a question that WeChat answers with what nobody has documented.
+const STRANGE: u32 = 5;
 
 /// What can be asked with.
 #[derive(Clone, Copy, Default)]
@@ -51,6 +56,8 @@ pub struct Asking {
 enum Told {
     Answer,
     Later(Option<Millis>),
+    /// An answer that no page lists.
+    Strange,
     Dead(DeadReason, &'static str),
 }
 
@@ -81,12 +88,14 @@ impl Asking {
         bound && climb.app().is_some_and(pays)
     }
 
-    /// Asks what can be asked until a unionid is told. `since`: when this was first tried.
+    /// Asks what can be asked until a unionid is told. `since`: when this was first tried; `attempt`
+    /// counts from 0.
     pub(super) async fn ask(
         &self,
         climb: &mut Climb<'_>,
         leads: Leads<'_>,
         since: Millis,
+        attempt: u32,
     ) -> Result<Asked, MemoryFault> {
         let Some(app) = climb.app().filter(|_| climb.bound(self.caller.now())) else {
             return Ok(Asked::Done);
@@ -118,18 +127,19 @@ impl Asking {
                 Told::Dead(reason, detail) => return Ok(Asked::Dead(reason, detail)),
                 Told::Answer if !climb.claims.is_empty() => return Ok(Asked::Done),
                 Told::Answer => {}
+                Told::Strange if attempt + 1 >= STRANGE => climb.note(Reason::GaveUp),
+                Told::Strange => later = Some(put_off(later, None, expires_at)),
                 // Its time is over: what is known by now stays.
                 Told::Later(_) if self.caller.now() >= expires_at => climb.note(Reason::GaveUp),
-                Told::Later(until) => {
-                    let (soonest, last) = later.unwrap_or((until, expires_at));
-                    later = Some((soonest.min(until), last.max(expires_at)));
-                }
+                Told::Later(until) => later = Some(put_off(later, until, expires_at)),
             }
         }
-        Ok(later.map_or(Asked::Done, |(until, expires_at)| Asked::Later {
-            until,
-            expires_at,
-        }))
+        Ok(
+            later.map_or(Asked::Done, |(until, expires_at)| Asked::Later {
+                until,
+                expires_at,
+            }),
+        )
     }
 
     /// Whether WeChat says that the person has a newer session key than this one; `None` if it does
@@ -226,18 +236,23 @@ impl Asking {
         }
     }
 
-    fn told(
-        &self,
-        climb: &mut Climb<'_>,
-        unionid: Option<Result<UnionId, ()>>,
-        method: Method,
-    ) {
+    fn told(&self, climb: &mut Climb<'_>, unionid: Option<Result<UnionId, ()>>, method: Method) {
         match unionid {
             Some(Ok(unionid)) => climb.claim(unionid, method, self.caller.now()),
             Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
             None => climb.note(Reason::NoUnionid),
         }
     }
+}
+
+/// The sooner next attempt and the later end of what is put off already and one question more.
+fn put_off(
+    already: Option<(Option<Millis>, Millis)>,
+    until: Option<Millis>,
+    expires_at: Millis,
+) -> (Option<Millis>, Millis) {
+    let (soonest, last) = already.unwrap_or((until, expires_at));
+    (soonest.min(until), last.max(expires_at))
 }
 
 enum Rung {
@@ -272,6 +287,7 @@ fn refused(climb: &mut Climb<'_>, fault: &CallError, reason: Reason) -> Told {
 fn later(missed: Missed) -> Result<Told, MemoryFault> {
     match missed {
         Missed::Later(until) => Ok(Told::Later(until)),
+        Missed::Strange => Ok(Told::Strange),
         Missed::Fault(_) => Ok(Told::Later(None)),
         Missed::Memory(fault) => Err(fault),
     }

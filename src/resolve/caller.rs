@@ -28,6 +28,9 @@ pub enum Missed {
     /// It may work later: not before this moment; `None` leaves the time to a backoff.
     #[error("not now")]
     Later(Option<Millis>),
+    /// WeChat answered with an error that nobody has documented: worth a few attempts, not more.
+    #[error("an unknown answer")]
+    Strange,
     /// WeChat answered about this very item, or this very token.
     #[error("the call failed")]
     Fault(CallError),
@@ -172,7 +175,12 @@ impl Caller {
                 let until = self.gates.parked(&app.id, api, now);
                 Missed::Later(until)
             }
-            Action::Transient | Action::Unknown => {
+            Action::Unknown => {
+                tracing::warn!(app = %app.id, api = api.word(), errcode = fault.errcode, kind = fault.kind.word(),
+                    rid = fault.rid, "WeChat answered with what no page lists");
+                Missed::Strange
+            }
+            Action::Transient => {
                 if matches!(fault.kind, CallFailure::Timeout | CallFailure::Lost) {
                     self.gates.unanswered(&app.id);
                 }

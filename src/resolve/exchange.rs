@@ -299,7 +299,7 @@ fn refusal(fault: &CallError, sent_before: bool) -> Option<Refusal> {
 fn later(missed: Missed) -> Result<Exchanged, MemoryFault> {
     match missed {
         Missed::Later(until) => Ok(Exchanged::Later(until)),
-        Missed::Fault(_) => Ok(Exchanged::Later(None)),
+        Missed::Strange | Missed::Fault(_) => Ok(Exchanged::Later(None)),
         Missed::Memory(fault) => Err(fault),
     }
 }

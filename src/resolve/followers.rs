@@ -147,8 +147,7 @@ async fn look_up(tokens: &Tokens, app: &App, part: &[OpenId]) -> Result<Vec<Foll
         };
         return Ok(vec![tokens.ask(app, Api::UserInfo, one).await?]);
     }
-    let all = |client: super::wechat::Client, token| async move {
-        client.followers(part, &token).await
-    };
+    let all =
+        |client: super::wechat::Client, token| async move { client.followers(part, &token).await };
     tokens.ask(app, Api::UserInfo, all).await
 }

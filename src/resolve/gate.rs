@@ -309,7 +309,10 @@ mod tests {
         let (gates, a, b) = gates();
         assert_eq!(gates.refuse(&a, None, Millis(0)), (Millis(5_000), true));
         assert_eq!(gates.refuse(&a, None, Millis(10)), (Millis(5_000), false));
-        assert_eq!(gates.refuse(&a, None, Millis(5_000)), (Millis(15_000), true));
+        assert_eq!(
+            gates.refuse(&a, None, Millis(5_000)),
+            (Millis(15_000), true)
+        );
         assert_eq!(gates.parked(&b, API, Millis(0)), None);
         for _ in 0..20 {
             let until = gates.parked(&a, API, Millis(0)).expect("parked");

@@ -12,8 +12,8 @@ use super::ports::{HeldKeys, Memory, MemoryFault};
 use super::wechat::Session;
 use crate::clock::Clock;
 use crate::model::{
-    AppId, AppKind, Apps, DeadReason, EncryptedData, Evidence, Login, Method, Millis,
-    OpenId, Reason, Secret, Sighting,
+    AppId, AppKind, Apps, DeadReason, EncryptedData, Evidence, Login, Method, Millis, OpenId,
+    Reason, Secret, Sighting,
 };
 use crate::seal::Keys;
 use rand::RngExt;
@@ -406,7 +406,7 @@ impl Parts {
         attempt: Attempt,
     ) -> Result<Asked, MemoryFault> {
         let since = attempt.since.unwrap_or_else(|| (self.clock)());
-        self.asking.ask(climb, leads, since).await
+        self.asking.ask(climb, leads, since, attempt.number).await
     }
 
     /// What asking came to; `key_until`: until when a session key could still help.

@@ -43,9 +43,7 @@ pub(super) fn write_session(session: &Session) -> Zeroizing<Vec<u8>> {
         snapshot: session.snapshot,
     };
     let mut bytes = Zeroizing::new(vec![FORMAT]);
-    bytes.extend(Zeroizing::new(
-        postcard::to_stdvec(&(noted, more)).unwrap_or_default(),
-    ).iter());
+    bytes.extend(Zeroizing::new(postcard::to_stdvec(&(noted, more)).unwrap_or_default()).iter());
     bytes
 }
 

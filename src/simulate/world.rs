@@ -5,8 +5,8 @@ use super::crypto::{Contents, Encrypted, Keyed, hex, user_info};
 use super::dice::{mix, unit};
 use super::ids::{id, prefix};
 use crate::model::{
-    Account, App, AppId, AppKind, Binding, InvalidId, Millis, OpenId, PlatformId, Secret, TokenSource,
-    UnionId, UnionKey,
+    Account, App, AppId, AppKind, Binding, InvalidId, Millis, OpenId, PlatformId, Secret,
+    TokenSource, UnionId, UnionKey,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

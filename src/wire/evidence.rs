@@ -483,7 +483,10 @@ mod tests {
         };
         assert_eq!(number.expose(), "3");
         let half = r#""openid":"oA","mch_id":"1""#;
-        assert_eq!(refused(half, Mode::Lenient), ("out_trade_no".into(), Invalid));
+        assert_eq!(
+            refused(half, Mode::Lenient),
+            ("out_trade_no".into(), Invalid)
+        );
         for field in ["access_token", "scope", "transaction_id", "out_trade_no"] {
             let rest = format!(r#""code":"c","{field}":"t""#);
             assert_eq!(refused(&rest, Mode::Lenient), (field.into(), Contradictory));
@@ -542,6 +545,7 @@ mod tests {
             session_key,
             data,
             snapshot,
+            ..
         } = login.evidence
         else {
             panic!("an openid")

@@ -3,9 +3,7 @@
 
 use crate::clock::Clock;
 use crate::model::{Account, AppId, Millis};
-use crate::resolve::ports::{
-    Found, HeldKeys, Mark, Memory, MemoryFault, Note, Shelf, Shelved,
-};
+use crate::resolve::ports::{Found, HeldKeys, Mark, Memory, MemoryFault, Note, Shelf, Shelved};
 use crate::store::{CodeKey, Spent, Store, StoreError};
 use async_trait::async_trait;
 use std::sync::Arc;

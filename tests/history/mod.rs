@@ -8,9 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use unilink::link::Rules;
 use unilink::model::{
-    Account, App, AppId, AppKind, TokenSource, Apps, Binding, ClaimVerdict, Decision, Erasure, EventId,
+    Account, App, AppId, AppKind, Apps, Binding, ClaimVerdict, Decision, Erasure, EventId,
     ExternalId, Fact, Method, Millis, NewClaim, OpenId, PlatformId, Reason, Ruling, SealedKey,
-    Sighting, UnionId, UnionKey,
+    Sighting, TokenSource, UnionId, UnionKey,
 };
 use uuid::Uuid;
 

@@ -70,11 +70,7 @@ impl Client {
             Api::ComponentOauthToken => ("/sns/oauth2/component/access_token", "code"),
             _ => ("/sns/oauth2/access_token", "code"),
         };
-        let mut query = vec![
-            ("appid", app.as_str()),
-            (code_field, code.expose()),
-            ("grant_type", "authorization_code"),
-        ];
+        let mut query = vec![("appid", app.as_str())];
         match credential {
             Credential::Secret(secret) => query.push(("secret", secret.expose())),
             Credential::Component { id, token } => {
@@ -82,6 +78,8 @@ impl Client {
                 query.push(("component_access_token", token.expose()));
             }
         }
+        query.push((code_field, code.expose()));
+        query.push(("grant_type", "authorization_code"));
         let mut body = self.call(api, Method::GET, path, &query, None).await?;
         session(&mut body).map_err(CallError::broken)
     }
