@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use store_postgres::PostgresHome;
 use unilink::model::{Changes, Millis};
 use unilink::store::postgres::{PostgresOptions, PostgresStore, migrate};
-use unilink::store::{Batch, Spent, StoreError};
+use unilink::store::{Batch, Deferred, Spent, StoreError};
 
 async fn home() -> Option<PostgresHome> {
     let home = store_postgres::home().await;
@@ -118,6 +118,39 @@ async fn a_database_that_is_away_is_told_without_its_password() {
     let options = PostgresOptions::new("hushhush//".into(), 2);
     let error = migrate(&options).await.expect_err("refused");
     assert!(!error.to_string().contains("hushhush"), "{error}");
+}
+
+/// A batch may settle deferred rows in another order than hastening takes them.
+#[tokio::test(flavor = "multi_thread")]
+async fn hastening_gets_over_a_deadlock() {
+    let Some(home) = home().await else { return };
+    let store = open(&home).await;
+    let later = |offset| Deferred {
+        next_at: Millis(500_000),
+        ..deferred(offset)
+    };
+    defer(&*store, vec![later(1), later(2)]).await;
+    let (mut batch, mut watch) = (home.raw().await, home.raw().await);
+    batch
+        .execute("BEGIN; UPDATE deferred SET attempts = 1 WHERE \"offset\" = 2")
+        .await
+        .expect("runs");
+    let other = Arc::clone(&store);
+    let hastening = tokio::spawn(async move { other.hasten(&app(1), Millis(1_000)).await });
+    let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
+                 AND wait_event_type = 'Lock'";
+    while watch.fetch_all(waits).await.expect("reads").is_empty() {
+        assert!(!hastening.is_finished(), "it waits for the second row");
+    }
+    // Whoever waits first finds out first, and lets go.
+    batch
+        .execute("UPDATE deferred SET attempts = 1 WHERE \"offset\" = 1; COMMIT")
+        .await
+        .expect("the batch goes on");
+    let hastened = hastening.await.expect("runs").expect("hastens");
+    assert_eq!(hastened, 2);
+    assert_eq!(due(&*store, 1_000).await, [1, 2]);
+    home.close().await;
 }
 
 /// A worker that was stopped in the middle of a transaction must not stop the others for good.

@@ -372,7 +372,8 @@ async fn attempts(store: Arc<dyn Store>, taken: Taken, n: usize) {
 pub async fn hastening_and_attempts_lose_nothing(home: &dyn Home) {
     const ROWS: usize = 120;
     let store = open(home).await;
-    defer(&*store, (0..ROWS as i64).map(|n| later(n, 500)).collect()).await;
+    let rows = (0..).map(|n| later(n, 500)).take(ROWS);
+    defer(&*store, rows.collect()).await;
     let taken = Taken::default();
     let mut sessions = tokio::task::JoinSet::new();
     for n in 0..4 {
