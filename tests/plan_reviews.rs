@@ -26,7 +26,7 @@ const PARTITIONS: usize = 3;
 
 fn cases() -> u32 {
     let value = std::env::var("UNILINK_CASES").ok();
-    value.map_or(4_000, |v| v.parse().expect("a number"))
+    value.map_or(2_000, |v| v.parse().expect("a number"))
 }
 
 fn runner() -> TestRunner {

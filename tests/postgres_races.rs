@@ -31,8 +31,8 @@ use tokio::task::JoinHandle;
 use unilink::link::{self, Rules};
 use unilink::model::{
     Account, App, AppId, AppKind, Apps, Binding, ClaimStatus, ClaimVerdict, Decision, Erasure,
-    EventId, Fact, Keys, Method, Millis, NewClaim, News, Outcome, PlatformId, Ruling, Sighting,
-    UnionId, UnionKey, View,
+    EventId, ExternalId, Fact, Keys, Method, Millis, NewClaim, News, Outcome, PlatformId, Ruling,
+    Sighting, UnionId, UnionKey, View,
 };
 use unilink::store::{Batch, Planner, Step, Store, Write};
 
@@ -116,6 +116,17 @@ fn seen(account: &Account, at: i64, unions: &[&UnionKey]) -> Fact {
         claims: claims.collect(),
         session_key: None,
     })
+}
+
+/// Tells the company's own id for the person, which touches the account's row alone.
+fn named(account: &Account, at: i64, id: &str) -> Fact {
+    match seen(account, at, &[]) {
+        Fact::Sighting(sighting) => Fact::Sighting(Sighting {
+            external_id: Some(ExternalId::parse(id).unwrap()),
+            ..sighting
+        }),
+        other => other,
+    }
 }
 
 fn erased(account: &Account, at: i64) -> Fact {
@@ -540,15 +551,14 @@ async fn who_claims_a_hub_that_is_dissolved_is_linked() {
 }
 
 /// The first takes the account to another user while the second waits for it, and the third comes
-/// while the second writes. Whoever waits by what may change (the user, say) is let through without
-/// holding anything.
+/// while the second writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn three_in_a_row_on_one_account_lose_nothing() {
     let Some(home) = home().await else { return };
     let (a, b) = (account(0, "oa"), account(1, "ob"));
-    let (u, v, w) = (union("u"), union("v"), union("w"));
+    let u = union("u");
     let before = [seen(&b, 1, &[&u]), seen(&a, 9, &[])];
-    let [first, second, third] = [(6, &u), (7, &v), (8, &w)].map(|(at, u)| seen(&a, at, &[u]));
+    let (first, second, third) = (seen(&a, 6, &[&u]), named(&a, 10, "x"), named(&a, 11, "y"));
     let nudge = seen(&a, 5, &[]);
     let between = Arc::new(Between::new(&home, &before).await);
     let (mut nudged, mut other) = (None, None);
@@ -571,5 +581,11 @@ async fn three_in_a_row_on_one_account_lose_nothing() {
     last.unwrap().await.expect("session");
     let all = [&before[..], &[first, second, third, nudge]].concat();
     between.check(&all).await;
+    let view = between.stores[0].view(&link::keys(&all)).await.unwrap();
+    let external = view.accounts[&a].external.as_ref();
+    assert_eq!(
+        external.map(|(at, id)| (at.0, id.as_str())),
+        Some((11, "y"))
+    );
     home.close().await;
 }
