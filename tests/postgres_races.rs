@@ -37,6 +37,7 @@ use unilink::model::{
 use unilink::store::{Batch, Planner, Step, Store, Write};
 
 const SESSIONS: usize = 6;
+const APPS: usize = 4;
 /// Openids of one app that make a unionid a hub.
 const HUB: usize = 3;
 /// Long enough for a session that nothing holds up to commit.
@@ -83,8 +84,6 @@ fn rules() -> Rules {
         apps: Arc::new(Apps::new((0..APPS).map(app).collect())),
     }
 }
-
-const APPS: usize = 4;
 
 fn account(in_app: usize, openid: &str) -> Account {
     Account::from_key(&format!("wxapp{in_app}:{openid}")).unwrap()
