@@ -5,6 +5,8 @@
 //! at all, so that nothing is published twice and nothing is left out, whatever crashes in between.
 
 use crate::bus::{BusError, Committed, Member, Progress, Record, RelayPosition, Term, Unit};
+use crate::clock::Clock;
+use crate::model::Millis;
 use crate::store::{Store, StoreError};
 use crate::telemetry;
 use std::collections::BTreeMap;
@@ -19,6 +21,13 @@ const INLINE: usize = 4_000;
 const OFFSETS_ONLY: Duration = Duration::from_secs(1);
 /// Rows may pile up this long before they are pruned.
 const PRUNE_EVERY: Duration = Duration::from_millis(500);
+/// Positions that do not move are committed again after this time. Kafka forgets what a group without
+/// members has committed (`offsets.retention.minutes`, seven days by default), and the relay's group
+/// has none; the input's group keeps its own as long as it has members, and is told beside it.
+const REFRESH_MS: i64 = 24 * 60 * 60_000;
+/// The same at the beginning of a term, which does not know how old its positions are: workers that
+/// are started anew every night keep theirs, too.
+const FIRST_REFRESH_MS: i64 = 60 * 60_000;
 /// The header that tells a record's outbox sequence; after a reset of the group that also lost
 /// the relay's position, the largest one in the tail of `account-links` replaces it.
 pub const SEQ_HEADER: &str = "seq";
@@ -49,6 +58,7 @@ pub struct Relay {
     store: Arc<dyn Store>,
     member: Arc<dyn Member>,
     finished: Arc<dyn Finished>,
+    clock: Clock,
     term: Term,
     parts: BTreeMap<u32, Part>,
     last_unit: Instant,
@@ -58,7 +68,9 @@ pub struct Relay {
 struct Part {
     /// As it was last committed.
     progress: Progress,
-    /// Moved since.
+    /// When that was; at first, as if it had been so long ago that an hour is left.
+    committed_at: Millis,
+    /// Moved since, or to be committed again.
     waiting: bool,
     /// Relayed and not yet reported to the store.
     unpruned: bool,
@@ -71,14 +83,17 @@ impl Relay {
         store: Arc<dyn Store>,
         member: Arc<dyn Member>,
         finished: Arc<dyn Finished>,
+        clock: Clock,
         term: Term,
         start: &[Progress],
     ) -> Self {
+        let committed_at = clock().plus(FIRST_REFRESH_MS - REFRESH_MS);
         let parts = start
             .iter()
             .map(|progress| {
                 let part = Part {
                     progress: *progress,
+                    committed_at,
                     waiting: false,
                     unpruned: false,
                 };
@@ -89,6 +104,7 @@ impl Relay {
             store,
             member,
             finished,
+            clock,
             term,
             parts,
             last_unit: Instant::now(),
@@ -104,6 +120,7 @@ impl Relay {
     pub async fn turn(&mut self, flush: bool) -> Result<bool, RelayError> {
         let mut records = Vec::new();
         let identity = self.store.identity().store;
+        let now = (self.clock)();
         for (partition, part) in &mut self.parts {
             let after = part.progress.relay.seq;
             for row in self.store.outbox(*partition, after, READ_BYTES).await? {
@@ -122,6 +139,8 @@ impl Relay {
                 part.waiting = true;
                 records.extend(inline);
             }
+            // Either way: a clock that was far ahead may have been set right.
+            part.waiting |= now.since(part.committed_at).abs() >= REFRESH_MS;
         }
         let published = !records.is_empty();
         let due = flush || self.last_unit.elapsed() >= OFFSETS_ONLY;
@@ -150,8 +169,10 @@ impl Relay {
         if self.member.commit(unit).await? == Committed::Void {
             return Err(RelayError::Void);
         }
+        let now = (self.clock)();
         for part in self.parts.values_mut().filter(|p| p.waiting) {
             part.waiting = false;
+            part.committed_at = now;
             part.unpruned = true;
         }
         self.last_unit = Instant::now();

@@ -460,6 +460,12 @@ fn numbers_and_times_have_limits() {
             &["worker.poll", "250ms"],
         );
     }
+    for bad in ["9s", "241s", "0ms"] {
+        refused(
+            &format!("[worker]\nstuck_after = \"{bad}\""),
+            &["worker.stuck_after", "10s to 4m"],
+        );
+    }
     refused(
         "[worker]\nhttp_per_app = 65",
         &["worker.http_per_app", "worker.http_total"],

@@ -33,7 +33,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("api", &["model", "store", "telemetry", "clock", "http"]),
     ("http", &["model", "telemetry"]),
-    ("outbox", &["bus", "store", "telemetry"]),
+    ("outbox", &["model", "bus", "store", "clock", "telemetry"]),
     ("simulate", &["model"]),
     (
         "rebuild",

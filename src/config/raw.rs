@@ -134,6 +134,7 @@ pub(super) struct Worker {
     pub http_per_app: u64,
     pub http_total: u64,
     pub poll: String,
+    pub stuck_after: String,
 }
 
 impl Default for Worker {
@@ -148,6 +149,7 @@ impl Default for Worker {
             http_per_app: 16,
             http_total: 64,
             poll: "20ms".into(),
+            stuck_after: "2m".into(),
         }
     }
 }

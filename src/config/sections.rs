@@ -54,6 +54,10 @@ pub struct Worker {
     pub http_total: usize,
     /// How often the outbox is looked at.
     pub poll: Duration,
+    /// A worker that gets nowhere for this long ends, to be started anew. Far above the timeouts of
+    /// bus and store, so that what fails is tried again; below the five minutes after which Kafka
+    /// takes a silent reader's partitions.
+    pub stuck_after: Duration,
 }
 
 /// The look-ups.
@@ -149,6 +153,7 @@ pub(super) fn worker(c: &mut Checker<'_>, raw: &raw::Worker) -> Worker {
         http_per_app: c.size("worker.http_per_app", http_per_app, 1..=10_000),
         http_total: c.size("worker.http_total", http_total, 1..=10_000),
         poll: c.duration("worker.poll", &raw.poll, ("1ms", "10s")),
+        stuck_after: c.duration("worker.stuck_after", &raw.stuck_after, ("10s", "4m")),
     }
 }
 

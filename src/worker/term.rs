@@ -57,6 +57,7 @@ impl Worker {
             Arc::clone(&self.store),
             Arc::clone(member),
             finished,
+            Arc::clone(&self.clock),
             term,
             &start,
         );

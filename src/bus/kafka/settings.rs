@@ -264,19 +264,35 @@ fn quiet(mut config: ClientConfig) -> ClientConfig {
     config
 }
 
-/// A setting that librdkafka does not take. The value may be a secret.
+/// How librdkafka says that a setting, or its value, wants TLS, and that a way to log in does.
+const WITHOUT_TLS: &[&str] = &["OpenSSL not available at build time", "openssl support"];
+/// TLS, and SASL but for PLAIN without TLS.
+const NEEDS_TLS: &str = "needs TLS, which this build of unilink is made without: take the container image, or build \
+     with `--features kafka-tls`";
+
+/// A setting that librdkafka does not take. The value may be a secret, and so may librdkafka's words.
 pub(super) fn refused(error: KafkaError) -> BusError {
+    let needs_tls = |said: &str| WITHOUT_TLS.iter().any(|words| said.contains(words));
     match error {
-        KafkaError::ClientConfig(result, _, key, _) => {
+        KafkaError::ClientConfig(result, said, key, _) => {
             let why = match result {
                 rdkafka::types::RDKafkaConfRes::RD_KAFKA_CONF_UNKNOWN => {
                     "is no setting of this librdkafka"
                 }
+                _ if needs_tls(&said) => NEEDS_TLS,
                 _ => "cannot have this value",
             };
             BusError::Refused(format!("bus.kafka: {key} {why}"))
         }
-        KafkaError::ClientCreation(text) => BusError::Refused(format!("bus.kafka: {text}")),
+        KafkaError::ClientCreation(said) if said.contains("mechanism GSSAPI") => {
+            let why = "sasl.mechanism is GSSAPI (Kerberos) unless it is set, which unilink is made \
+                       without: set it to PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512";
+            BusError::Refused(format!("bus.kafka: {why}"))
+        }
+        KafkaError::ClientCreation(said) if needs_tls(&said) => {
+            BusError::Refused(format!("bus.kafka: sasl.mechanism {NEEDS_TLS}"))
+        }
+        KafkaError::ClientCreation(said) => BusError::Refused(format!("bus.kafka: {said}")),
         other => fault::of("creating a client", &other),
     }
 }
@@ -323,6 +339,38 @@ mod tests {
         assert!(text.contains("session.timeout.ms") && !text.contains("secret"));
         let shown = format!("{:?}", settings(&[("sasl.password", "hidden")]));
         assert!(shown.contains("sasl.password") && !shown.contains("hidden"));
+    }
+
+    /// Whoever has TLS can have all of these but Kerberos.
+    #[test]
+    fn what_needs_tls_is_refused_with_the_remedy() {
+        let scram = [
+            ("security.protocol", "sasl_plaintext"),
+            ("sasl.mechanism", "SCRAM-SHA-256"),
+            ("sasl.username", "hidden"),
+            ("sasl.password", "hidden"),
+        ];
+        for client in [
+            &[("security.protocol", "ssl")][..],
+            &[("security.protocol", "sasl_ssl"), scram[1]],
+            &[("ssl.key.password", "hidden")],
+            &scram,
+        ] {
+            if cfg!(feature = "kafka-tls") {
+                let client = [client, &scram[2..]].concat();
+                settings(&client).check().unwrap();
+                continue;
+            }
+            let text = refusal(client);
+            assert!(text.contains("--features kafka-tls"), "{text}");
+            let key = ["security.protocol", "ssl.key.password", "sasl.mechanism"];
+            assert!(key.iter().any(|key| text.contains(key)), "{text}");
+            assert!(!text.contains("hidden"), "{text}");
+        }
+        let text = refusal(&scram[..1]);
+        assert!(text.contains("GSSAPI") && text.contains("PLAIN"), "{text}");
+        let plain = [scram[0], ("sasl.mechanism", "PLAIN"), scram[2], scram[3]];
+        settings(&plain).check().unwrap();
     }
 
     #[test]

@@ -18,13 +18,9 @@ use crate::wire::{OperatorKeys, Signer};
 use crate::worker::memory::StoreMemory;
 use crate::worker::{Decoder, InFlight, Records, Settings, Watchdog, Worker};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Bytes read and not yet published: bounds memory whatever the backlog.
 const IN_FLIGHT_BYTES: usize = 24 << 20;
-/// A worker that gets nowhere for this long ends, to be started anew. Far above every timeout of
-/// bus and store, and below the five minutes after which Kafka takes a silent reader's partitions.
-const STUCK_AFTER: Duration = Duration::from_secs(120);
 
 impl Parts {
     /// The worker.
@@ -46,7 +42,7 @@ impl Parts {
             },
             records,
             clock: Arc::clone(&self.clock),
-            watchdog: Watchdog::new(STUCK_AFTER),
+            watchdog: Watchdog::new(config.worker.stuck_after),
             settings: Settings {
                 logins: Arc::clone(&config.topics.logins),
                 links: Arc::clone(&config.topics.account_links),
