@@ -22,7 +22,9 @@ use unilink::bus::{
     Assigned, Bus, BusError, Member, Progress, Range, Record, Stored, TopicSpec, TopicState,
 };
 use unilink::http::{Keys, Listening};
-use unilink::intake::{IntakeDeps, Limits, Prepare, Prepared, Refusal, RefusalKind, router};
+use unilink::intake::{
+    IntakeDeps, Limits, Prepare, Prepared, Pushes, Refusal, RefusalKind, router,
+};
 use unilink::model::{EventId, Millis, Secret};
 
 /// What the bus does with records.
@@ -148,6 +150,8 @@ fn deps(bus: &Arc<FakeBus>, limits: Limits, keys: &[&str]) -> IntakeDeps {
         clock: Arc::new(|| Millis(1_000)),
         keys: Keys::new(&keys),
         limits,
+        pushes: Pushes::default(),
+        cloud_run: false,
         ops: ops(),
     }
 }
