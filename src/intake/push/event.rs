@@ -188,3 +188,199 @@ fn id(app: &AppId, openid: &OpenId, created: i64, sort: Sort) -> String {
     let hash = Sha256::digest(parts.join("\0"));
     format!("push-{}", hex(&hash))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    const NOW: Millis = Millis(1_700_000_100_500);
+    const ALL: fn(EraseOn) -> bool = |_| true;
+
+    fn app() -> AppId {
+        AppId::parse("wx1").expect("valid")
+    }
+
+    /// A message, with the fields given over those of a sound one; `""` takes one away.
+    fn message(event: &str, over: &[(&str, &str)]) -> Fields {
+        let mut all = vec![
+            ("FromUserName", "oFrom"),
+            ("CreateTime", "1700000000"),
+            ("MsgType", "event"),
+            ("Event", event),
+        ];
+        all.retain(|(name, _)| !over.iter().any(|(n, _)| n == name));
+        all.extend(over);
+        let object: serde_json::Map<String, Value> = all
+            .iter()
+            .map(|(n, v)| ((*n).to_owned(), (*v).into()))
+            .collect();
+        Fields::read(Value::Object(object).to_string().as_bytes()).expect("reads")
+    }
+
+    fn told(event: &str, over: &[(&str, &str)]) -> (Sort, Result<Meaning, EventFault>) {
+        meaning(&message(event, over), &app(), ALL, NOW)
+    }
+
+    fn login_of(event: &str, over: &[(&str, &str)]) -> Value {
+        match told(event, over).1 {
+            Ok(Meaning::Login(bytes)) => serde_json::from_slice(&bytes).expect("JSON"),
+            _ => panic!("{event} is no login"),
+        }
+    }
+
+    fn erasure_of(event: &str, over: &[(&str, &str)]) -> Erasure {
+        match told(event, over).1 {
+            Ok(Meaning::Erasure(erasure)) => erasure,
+            _ => panic!("{event} erases nobody"),
+        }
+    }
+
+    #[test]
+    fn following_and_scanning_are_logins() {
+        let login = login_of("subscribe", &[("EventKey", "qrscene_7"), ("Ticket", "T")]);
+        let id = login["id"].as_str().expect("text").to_owned();
+        let want = json!({
+            "id": id, "occurred_at": "2023-11-14T22:13:20.000Z", "appid": "wx1", "openid": "oFrom",
+            "source": "wechat.push", "attributes": {"event": "subscribe", "event_key": "qrscene_7"},
+        });
+        assert_eq!(login, want);
+        assert!(!id.contains("oFrom") && id.len() == 5 + 64, "{id}");
+        let scan = login_of("SCAN", &[]);
+        assert_eq!(scan["attributes"], json!({"event": "scan"}));
+        assert_ne!(scan["id"], login["id"]);
+        let long = "k".repeat(MAX_EVENT_KEY + 1);
+        let login = login_of("SCAN", &[("EventKey", long.as_str())]);
+        assert_eq!(login["attributes"], json!({"event": "scan"}));
+    }
+
+    #[test]
+    fn a_delivery_that_comes_again_has_the_same_id() {
+        let id = |event, over: &[(&str, &str)]| login_of(event, over)["id"].clone();
+        let first = id("subscribe", &[]);
+        assert_eq!(id("subscribe", &[("EventKey", "x")]), first);
+        assert_ne!(id("subscribe", &[("CreateTime", "1700000001")]), first);
+        assert_ne!(id("subscribe", &[("FromUserName", "oOther")]), first);
+        // WeChat's pusher is the same for all: two persons in one second are two erasures.
+        let cause = |openid| {
+            let over = [("OpenID", openid)];
+            erasure_of("user_authorization_cancellation", &over).cause
+        };
+        assert_eq!(cause("oA"), cause("oA"));
+        assert_ne!(cause("oA"), cause("oB"));
+    }
+
+    #[test]
+    fn a_time_to_come_is_now() {
+        let login = login_of("subscribe", &[("CreateTime", "1700009999")]);
+        assert_eq!(login["occurred_at"], NOW.to_string());
+        let over = [("CreateTime", "1700009999"), ("OpenID", "oA")];
+        let erasure = erasure_of("user_authorization_cancellation", &over);
+        assert_eq!(erasure.erased_at, Millis(1_700_000_100_999));
+    }
+
+    #[test]
+    fn a_unionid_counts_where_it_is_one() {
+        assert_eq!(login_of("subscribe", &[("UnionID", "uA")])["unionid"], "uA");
+        for none in ["null", "oFrom", "u A", ""] {
+            let login = login_of("subscribe", &[("UnionID", none)]);
+            assert!(login.get("unionid").is_none(), "{none}");
+        }
+    }
+
+    #[test]
+    fn giving_up_an_account_erases_whom_openid_names() {
+        for (event, sort) in [
+            ("user_authorization_cancellation", EraseOn::Cancellation),
+            ("user_authorization_revoke", EraseOn::Revoke),
+        ] {
+            let over = [("OpenID", "oA"), ("AppID", "wx1"), ("RevokeInfo", "1")];
+            let erasure = erasure_of(event, &over);
+            assert_eq!(erasure.account, Account::from_key("wx1:oA").expect("key"));
+            // To the end of the second.
+            assert_eq!(erasure.erased_at, Millis(1_700_000_000_999));
+            assert_eq!(told(event, &over).0, Sort::Erases(sort));
+            assert!(matches!(told(event, &[]).1, Ok(Meaning::Nobody)), "{event}");
+        }
+        // Whoever unfollows is the sender.
+        let erasure = erasure_of("unsubscribe", &[("OpenID", "oA")]);
+        assert_eq!(
+            erasure.account,
+            Account::from_key("wx1:oFrom").expect("key")
+        );
+    }
+
+    #[test]
+    fn what_the_app_is_not_set_to_erase_on_erases_nobody() {
+        let only = |on| move |asked: EraseOn| asked == on;
+        for (event, on) in [
+            ("user_authorization_cancellation", EraseOn::Cancellation),
+            ("user_authorization_revoke", EraseOn::Revoke),
+            ("unsubscribe", EraseOn::Unsubscribe),
+        ] {
+            let fields = message(event, &[("OpenID", "oA")]);
+            for set in [EraseOn::Cancellation, EraseOn::Revoke, EraseOn::Unsubscribe] {
+                let (sort, meaning) = meaning(&fields, &app(), only(set), NOW);
+                assert_eq!(sort, Sort::Erases(on));
+                let erases = matches!(meaning, Ok(Meaning::Erasure(_)));
+                assert_eq!(erases, set == on, "{event} {set:?}");
+                assert!(erases || matches!(meaning, Ok(Meaning::Nothing)));
+            }
+        }
+    }
+
+    #[test]
+    fn everything_else_means_nothing() {
+        for (event, over, sort) in [
+            (
+                "user_info_modified",
+                vec![("OpenID", "oA")],
+                Sort::OtherEvent,
+            ),
+            ("CLICK", vec![], Sort::OtherEvent),
+            ("", vec![], Sort::OtherEvent),
+            ("subscribe", vec![("MsgType", "text")], Sort::Message),
+            ("subscribe", vec![("MsgType", "")], Sort::Message),
+        ] {
+            let (got, meaning) = told(event, &over);
+            assert_eq!(got, sort, "{event}");
+            assert!(matches!(meaning, Ok(Meaning::Nothing)), "{event}");
+        }
+    }
+
+    #[test]
+    fn what_matters_and_lacks_something_is_refused() {
+        let cancelled = "user_authorization_cancellation";
+        for (event, over, fault) in [
+            ("subscribe", vec![("CreateTime", "")], EventFault::Time),
+            ("subscribe", vec![("CreateTime", "soon")], EventFault::Time),
+            ("subscribe", vec![("CreateTime", "-1")], EventFault::Time),
+            (
+                "subscribe",
+                vec![("CreateTime", "1700000000000")],
+                EventFault::Time,
+            ),
+            ("subscribe", vec![("FromUserName", "")], EventFault::OpenId),
+            (
+                "subscribe",
+                vec![("FromUserName", "undefined")],
+                EventFault::OpenId,
+            ),
+            ("subscribe", vec![("AppID", "wx2")], EventFault::App),
+            (cancelled, vec![("OpenID", "o A")], EventFault::OpenId),
+            (
+                cancelled,
+                vec![("OpenID", "oA"), ("AppID", "wx2")],
+                EventFault::App,
+            ),
+            (
+                cancelled,
+                vec![("OpenID", "oA"), ("CreateTime", "x")],
+                EventFault::Time,
+            ),
+        ] {
+            let (_, meaning) = told(event, &over);
+            assert_eq!(meaning.err(), Some(fault), "{event} {over:?}");
+        }
+    }
+}

@@ -202,3 +202,157 @@ impl<'de> Visitor<'de> for ReadVisitor {
         Ok(outcome.map(|()| fields))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Fields, MessageFault> {
+        Fields::read(text.as_bytes())
+    }
+
+    fn of(text: &str, of: impl Fn(Fields) -> Option<String>) -> Option<String> {
+        of(read(text).unwrap_or_else(|fault| panic!("{text}: {fault}")))
+    }
+
+    #[test]
+    fn xml_as_wechat_documents_it() {
+        let text = "<xml>\n<ToUserName><![CDATA[gh_1]]></ToUserName>\n\
+            <FromUserName><![CDATA[oA]]></FromUserName>\n<CreateTime>1700000000</CreateTime>\n\
+            <MsgType><![CDATA[event]]></MsgType>\n<Event><![CDATA[subscribe]]></Event>\n\
+            <EventKey><![CDATA[qrscene_1 & <2>]]></EventKey>\n<Ticket><![CDATA[T]]></Ticket>\n</xml>";
+        let fields = read(text).expect("reads");
+        let want = Fields {
+            from: Some("oA".into()),
+            created: Some("1700000000".into()),
+            kind: Some("event".into()),
+            event: Some("subscribe".into()),
+            event_key: Some("qrscene_1 & <2>".into()),
+            ..Fields::default()
+        };
+        assert!(fields == want);
+        let declared =
+            format!("\u{feff}<?xml version=\"1.0\" encoding=\"UTF-8\"?> {text}\n<!-- . -->");
+        assert!(read(&declared).expect("reads") == want);
+    }
+
+    #[test]
+    fn json_as_wechat_documents_it() {
+        let text = r#"{"ToUserName": "gh_1", "FromUserName": "oPusher", "CreateTime": 1626857200,
+            "MsgType": "event", "Event": "user_authorization_revoke", " OpenID": "oA ",
+            "AppID": "wx1", "RevokeInfo": "1", "PluginID": "", "nested": {"OpenID": ["oB"]}}"#;
+        let fields = read(text).expect("reads");
+        let want = Fields {
+            from: Some("oPusher".into()),
+            created: Some("1626857200".into()),
+            kind: Some("event".into()),
+            event: Some("user_authorization_revoke".into()),
+            openid: Some("oA".into()),
+            app: Some("wx1".into()),
+            ..Fields::default()
+        };
+        assert!(fields == want);
+    }
+
+    #[test]
+    fn names_vary() {
+        for name in ["OpenID", "openid", "OPENID", " OpenID", "OpenId "] {
+            let text = format!(r#"{{"{name}": "oA"}}"#);
+            assert_eq!(of(&text, |f| f.openid).as_deref(), Some("oA"), "{name}");
+        }
+        for name in ["OpenID", "openid"] {
+            let text = format!("<xml><{name}>oA</{name}></xml>");
+            assert_eq!(of(&text, |f| f.openid).as_deref(), Some("oA"), "{name}");
+        }
+        assert_eq!(
+            of(r#"{"OpenID": "oA", "openid": "oA"}"#, |f| f.openid).as_deref(),
+            Some("oA")
+        );
+        for twice in [
+            r#"{"OpenID": "oA", "openid": "oB"}"#,
+            r#"{"OpenID": "oA", "OpenID": "oB"}"#,
+            "<xml><OpenID>oA</OpenID><openid>oB</openid></xml>",
+            "<xml><Encrypt>AA</Encrypt><Encrypt>BB</Encrypt></xml>",
+        ] {
+            assert_eq!(read(twice).expect_err(twice), MessageFault::Twice);
+        }
+    }
+
+    #[test]
+    fn what_is_empty_or_nested_is_absent() {
+        for text in [
+            "<xml><OpenID></OpenID></xml>",
+            "<xml><OpenID/></xml>",
+            "<xml><OpenID> <![CDATA[ ]]></OpenID></xml>",
+            "<xml><Info><OpenID>oA</OpenID></Info></xml>",
+            "<xml><OpenID><Inner>oA</Inner></OpenID></xml>",
+            "<xml><OpenID>o<b>A</b></OpenID></xml>",
+            r#"{"OpenID": ""}"#,
+            r#"{"OpenID": null}"#,
+            r#"{"OpenID": ["oA"]}"#,
+            r#"{"Info": {"OpenID": "oA"}}"#,
+        ] {
+            assert_eq!(of(text, |f| f.openid), None, "{text}");
+        }
+        // What follows a nested element is read again.
+        let text = "<xml><Info><a><b>1</b></a></Info><OpenID>oA</OpenID></xml>";
+        assert_eq!(of(text, |f| f.openid).as_deref(), Some("oA"));
+    }
+
+    #[test]
+    fn entities_are_xmls_own() {
+        let text = "<xml><EventKey>a&amp;b&#x2d;&#99;&lt;&gt;&quot;&apos;</EventKey></xml>";
+        assert_eq!(of(text, |f| f.event_key).as_deref(), Some("a&b-c<>\"'"));
+        for text in [
+            "<!DOCTYPE xml [<!ENTITY e \"oA\">]><xml><OpenID>&e;</OpenID></xml>",
+            "<!DOCTYPE xml SYSTEM \"file:///etc/passwd\"><xml></xml>",
+            "<xml><OpenID>&e;</OpenID></xml>",
+        ] {
+            assert_eq!(read(text).expect_err(text), MessageFault::Strange);
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        for text in [
+            "",
+            " ",
+            "oA",
+            "[]",
+            "[{}]",
+            "<",
+            "<xml>",
+            "</xml>",
+            "<xml></xnl>",
+            "<xml></xml><xml></xml>",
+            "<xml><OpenID>oA</xml>",
+            "<!-- -->",
+            "{",
+            "{}x",
+            r#"{"OpenID": "oA""#,
+            "<xml><a>&#xd800;</a></xml>",
+        ] {
+            assert_eq!(read(text).expect_err(text), MessageFault::Neither, "{text}");
+        }
+        assert_eq!(
+            Fields::read(b"<xml>\xff</xml>").expect_err("bytes"),
+            MessageFault::Neither
+        );
+        let deep = |n: usize| format!("{}{}", "<a>".repeat(n), "</a>".repeat(n));
+        assert!(read(&deep(MAX_DEPTH)).is_ok());
+        assert_eq!(
+            read(&deep(MAX_DEPTH + 1)).expect_err("deep"),
+            MessageFault::Strange
+        );
+        assert!(read(&deep(100_000)).is_err());
+        let deep = |name: &str| {
+            let (open, close) = ("[".repeat(100_000), "]".repeat(100_000));
+            format!("{{\"{name}\":{open}{close}}}")
+        };
+        assert!(read(&deep("Menu")).is_ok(), "skipped without recursion");
+        assert_eq!(
+            read(&deep("OpenID")).expect_err("deep"),
+            MessageFault::Neither
+        );
+    }
+}

@@ -273,3 +273,6 @@ fn unsigned() -> HttpError {
     let problem = "erasures are not signed here; see intake.signer";
     HttpError::new(StatusCode::INTERNAL_SERVER_ERROR, problem)
 }
+
+#[cfg(test)]
+mod tests;
