@@ -224,8 +224,9 @@ async fn only_what_wechat_signed_is_heeded() {
         refused(story.pusher(app).sealed(&followed).await, 404);
         refused(story.pusher(app).plain(&followed).await, 404);
     }
-    let large = format!("<xml>{}</xml>", " ".repeat(2 << 20));
-    refused(wechat.plain(&large).await, 413);
+    let large = format!("<xml>{}</xml>", " ".repeat(150 << 10));
+    refused(wechat.plain(&large).await, 403);
+    refused(wechat.send("AAAA", large, seconds()).await, 413);
     assert!(story.logins().await.is_empty());
     assert_no_secret("the log", &logs());
 }

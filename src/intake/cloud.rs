@@ -69,7 +69,7 @@ pub(super) async fn accept(
     let names = names(&headers)?;
     let _in_flight = intake.visitors.try_acquire().map_err(|_| post::full())?;
     let bounds = Bounds {
-        bytes: intake.limits.max_body,
+        bytes: intake.limits.visitors_body(),
         wait: intake.limits.body_wait,
     };
     let body = http::read(&headers, body, bounds).await?;

@@ -149,10 +149,11 @@ impl Intake {
     ) -> Result<&'static str, HttpError> {
         let now = (self.clock)();
         query.fresh(now)?;
+        query.admitted(push)?;
         // Strangers do not take the places of gateways: they have some of their own.
         let _in_flight = self.visitors.try_acquire().map_err(|_| post::full())?;
         let wait = self.limits.body_wait.min(ANSWER_WITHIN);
-        let bytes = self.limits.max_body;
+        let bytes = self.limits.visitors_body();
         let body = http::read(headers, body, Bounds { bytes, wait }).await?;
         let fields = authentic(push, query, &body)?;
         let erases = |on| push.erase_on.contains(&on);
@@ -184,11 +185,11 @@ impl Intake {
     }
 }
 
-/// The fields of a body that WeChat signed, as far as it does.
+/// The fields of a body that WeChat signed, as far as it does: in plain mode it signs the query
+/// alone, see [`Query::admitted`].
 fn authentic(push: &Push, query: &Query, body: &[u8]) -> Result<Fields, HttpError> {
     let (key, beside) = match &push.body {
         PushBody::Plain => {
-            query.signed(push)?;
             let fields = Fields::read(body).map_err(|fault| bad(&fault))?;
             // In compatible mode the same stands beside it in plain.
             if fields.encrypt.is_some() && fields.kind.is_none() {
@@ -246,6 +247,16 @@ impl Query {
             return Err(HttpError::new(StatusCode::FORBIDDEN, problem));
         }
         Ok(())
+    }
+
+    /// What can be said before the body is read: a plain one is not signed.
+    fn admitted(&self, push: &Push) -> Result<(), HttpError> {
+        match &push.body {
+            PushBody::Plain => self.signed(push),
+            PushBody::Compatible(_) | PushBody::Encrypted(_) => {
+                self.msg_signature.as_ref().map(drop).ok_or_else(forged)
+            }
+        }
     }
 
     /// Whether `signature` is that of the token's holder at that time.

@@ -85,7 +85,9 @@ fn sealed(message: &str) -> (Query, String) {
 }
 
 fn read(push: &Push, query: &Query, body: &str) -> Result<Fields, u16> {
-    authentic(push, query, body.as_bytes()).map_err(|e| e.status.as_u16())
+    let admitted = query.admitted(push);
+    let fields = admitted.and_then(|()| authentic(push, query, body.as_bytes()));
+    fields.map_err(|e| e.status.as_u16())
 }
 
 fn inner_of(body: PushBody, query: &Query, text: &str) -> Result<Option<String>, u16> {
