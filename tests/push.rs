@@ -597,6 +597,23 @@ async fn an_intake_that_cannot_sign_does_not_start() {
     );
 }
 
+#[test]
+fn an_operators_key_is_made_anew_each_time_and_its_id_is_plain() {
+    let make = |id: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_unilink"));
+        command.args(["keys", "operator", id]).output().unwrap()
+    };
+    let text = |id: &str| String::from_utf8(make(id).stdout).unwrap();
+    let made = text("in-take.1");
+    let config = Config::read(&made, "made", &Environment::default()).expect("as it stands");
+    assert_eq!(config.intake.signer.expect("a signer").id, "in-take.1");
+    assert_eq!(config.operators.len(), 1);
+    assert_ne!(made, text("in-take.1"));
+    for bad in ["", "a b", "a\"b", &"a".repeat(65)] {
+        assert_eq!(make(bad).status.code(), Some(2), "{bad:?}");
+    }
+}
+
 /// What a command that must fail with status 2 says.
 async fn run(toml: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
