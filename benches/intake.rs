@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use unilink::bus::{Bus, BusError, Member, Range, Record, Stored, TopicSpec, TopicState};
 use unilink::config::{Config, Environment};
 use unilink::http::{Keys, Listening, Ops, serve};
-use unilink::intake::{IntakeDeps, Prepare, Prepared, Refusal, RefusalKind, router};
+use unilink::intake::{IntakeDeps, Prepare, Prepared, Pushes, Refusal, RefusalKind, router};
 use unilink::model::{EventId, Millis, Secret};
 
 const CONNECTIONS: usize = 64;
@@ -161,6 +161,8 @@ async fn main() {
         clock: unilink::clock::system(),
         keys: Keys::new(&[Secret::new("key".into())]),
         limits: (&config.intake).into(),
+        pushes: Pushes::default(),
+        cloud_run: false,
         ops: Ops {
             ready: Arc::new(|| Box::pin(async { Ok(()) })),
             metrics: unilink::telemetry::start_metrics().expect("metrics"),

@@ -67,7 +67,8 @@ macro_rules! metrics_table {
 
 metrics_table! {
     Counter INTAKE_REQUESTS = "unilink_intake_requests_total", Count, "Requests to the intake, by status.";
-    Counter INTAKE_EVENTS = "unilink_intake_events_total", Count, "Events accepted with a 202.";
+    Counter INTAKE_EVENTS = "unilink_intake_events_total", Count, "Events accepted: logins with a 202, and pushes that became one or an erasure.";
+    Counter INTAKE_PUSHES = "unilink_intake_pushes_total", Count, "Pushes of WeChat, by app and kind (subscribe, scan, cancellation, revoke, unsubscribe, other_event, message, without_openid, url_check, refused, unavailable).";
     Histogram INTAKE_PUBLISH_SECONDS = "unilink_intake_publish_seconds", Seconds, "Time until the bus had a request's events durably.";
     Counter API_REQUESTS = "unilink_api_requests_total", Count, "Requests to the look-ups, by route and status.";
     Counter EVENTS = "unilink_events_total", Count, "Records of the login topic that were finished, by result (linked, unresolved, deferred, dead).";

@@ -731,6 +731,8 @@ fn intake_deps() -> unilink::intake::IntakeDeps {
             .expect("defaults")
             .intake)
             .into(),
+        pushes: unilink::intake::Pushes::default(),
+        cloud_run: false,
         ops: ops(),
     }
 }

@@ -8,7 +8,7 @@
 
 use std::io::Write;
 use std::time::Duration;
-use unilink::config::{Config, Environment, Invalid, Kafka, Postgres, Profile};
+use unilink::config::{Config, Environment, EraseOn, Invalid, Kafka, Postgres, Profile, PushBody};
 use unilink::model::{AppId, Millis};
 
 fn env(vars: &[(&str, &str)]) -> Environment {
@@ -667,6 +667,131 @@ fn the_rest_is_checked_too() {
     }
 }
 
+const AES_KEY: &str = "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG";
+
+fn push_of(settings: &str) -> String {
+    format!("[[apps]]\nappid = \"wx1\"\nkind = \"official_account\"\n[apps.push]\n{settings}")
+}
+
+#[test]
+fn pushes_come_in_the_mode_that_the_console_shows() {
+    let one = |settings: &str| {
+        let config = read(&push_of(settings)).expect("valid");
+        let [push] = &config.pushes[..] else {
+            panic!("one app pushes");
+        };
+        push.clone()
+    };
+    let plain = one("token = \"t\"");
+    assert_eq!((plain.app.as_str(), plain.token.expose()), ("wx1", "t"));
+    assert!(matches!(plain.body, PushBody::Plain));
+    let both = [EraseOn::Cancellation, EraseOn::Revoke];
+    assert_eq!(plain.erase_on, both.into());
+    let key = format!("token = \"t\"\nencoding_aes_key = \"{AES_KEY}\"\n");
+    // The last two bits of 43 characters mean nothing, and the console draws them all the same.
+    let PushBody::Encrypted(decoded) = one(&key).body else {
+        panic!("encrypted by default");
+    };
+    assert_eq!((decoded.0[0], decoded.0[31]), (0x69, 0x51));
+    assert!(!format!("{decoded:?}").contains("69"));
+    let compatible = one(&format!("{key}mode = \"compatible\"\nerase_on = []"));
+    assert!(matches!(compatible.body, PushBody::Compatible(_)));
+    assert!(compatible.erase_on.is_empty());
+    let all = one("token = \"t\"\nerase_on = [\"cancellation\", \"unsubscribe\"]");
+    assert!(all.erase_on.contains(&EraseOn::Unsubscribe));
+    assert!(read("").expect("valid").pushes.is_empty());
+}
+
+#[test]
+fn pushes_that_cannot_work_are_refused() {
+    let name = "apps[0] (wx1).push";
+    refused(&push_of("token = \"\""), &[name, ".token", "empty"]);
+    refused(&push_of("token = \"env:NOPE\""), &[name, ".token", "NOPE"]);
+    refused(
+        &push_of("mode = \"plain\""),
+        &["apps[0].push", "token", "missing"],
+    );
+    let with = |more: &str| push_of(&format!("token = \"t\"\n{more}"));
+    for mode in ["encrypted", "compatible"] {
+        let text = with(&format!("mode = \"{mode}\""));
+        refused(&text, &[name, ".encoding_aes_key", "missing"]);
+    }
+    for bad in [
+        &AES_KEY[1..],
+        &format!("{AES_KEY}="),
+        &format!("{AES_KEY}A"),
+        &AES_KEY.replace('a', "-"),
+    ] {
+        let text = with(&format!("encoding_aes_key = \"{bad}\""));
+        refused(&text, &[name, ".encoding_aes_key", "43"]);
+        assert!(!problem(&text).contains(bad), "the value is shown");
+    }
+    let unused = with(&format!(
+        "mode = \"plain\"\nencoding_aes_key = \"{AES_KEY}\""
+    ));
+    refused(&unused, &[name, ".encoding_aes_key", "plain"]);
+    refused(
+        &with("mode = \"none\""),
+        &["apps[0].push.mode", "compatible"],
+    );
+    refused(
+        &with("erase_on = [\"scan\"]"),
+        &["apps[0].push.erase_on", "unsubscribe"],
+    );
+    refused(
+        &with("aes_key = \"\""),
+        &["apps[0].push", "encoding_aes_key"],
+    );
+}
+
+#[test]
+fn the_intakes_signer_is_an_operator() {
+    // The seed and public key of RFC 8032's first test.
+    let seed = "nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+    let public = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    let signer = |id: &str, key: &str| format!("[intake.signer]\nid = \"{id}\"\nkey = \"{key}\"\n");
+    let operator = |id: &str| format!("[[operators]]\nid = \"{id}\"\nkey = \"{public}\"\n");
+    let good = read(&format!("{}{}", signer("a", seed), operator("a"))).expect("valid");
+    let key = good.intake.signer.expect("a signer");
+    assert_eq!((key.id.as_str(), key.seed[0]), ("a", 0x9d));
+    assert_eq!(format!("{key:?}"), "SignerKey(a)");
+    // An intake that runs alone need not know the operators.
+    assert!(
+        read(&signer("a", seed))
+            .expect("valid")
+            .intake
+            .signer
+            .is_some()
+    );
+    assert!(read("").expect("valid").intake.signer.is_none());
+    let vars = [
+        ("UNILINK_INTAKE__SIGNER__ID", "a"),
+        ("UNILINK_INTAKE__SIGNER__KEY", seed),
+    ];
+    let config = Config::read("", "t", &env(&vars)).expect("valid");
+    assert_eq!(config.intake.signer.expect("a signer").id, "a");
+
+    let name = "intake.signer.key";
+    let other = format!("{}{}", signer("a", seed), operator("b"));
+    refused(&other, &[name, "[[operators]]"]);
+    let wrong = format!("{}{}", signer("a", &seed.replace('n', "o")), operator("a"));
+    refused(&wrong, &[name, "[[operators]]"]);
+    for bad in [
+        "c2hvcnQ=",
+        "no base64",
+        public.trim_end_matches('='),
+        &format!("AAAA{seed}"),
+    ] {
+        refused(&signer("a", bad), &[name, "unilink keys operator"]);
+    }
+    refused("[intake.signer]\nid = \"a\"", &[name, "empty"]);
+    refused(&signer("", seed), &["intake.signer.id", "missing"]);
+    refused(
+        "[intake.signer]\nseed = \"a\"",
+        &["intake.signer", "known are id, key"],
+    );
+}
+
 #[test]
 fn several_problems_are_shown_at_once() {
     let text = "[intake]\nmax_events = 0\nlisten = \"0.0.0.0:1\"\n[worker]\nbatchs = 1\n[nope]\n\
@@ -698,7 +823,8 @@ fn several_problems_are_shown_at_once() {
 fn debug_shows_no_secret() {
     let text = "[intake]\nkeys = [\"hunter2\"]\n[api]\nkeys = [\"hunter2\"]\n\
                 [identity]\nnamespace = \"7b0f4a86-3b1e-4ad4-9d35-0f0e4a9f1c11\"\n\
-                [[apps]]\nappid = \"wx1\"\nkind = \"website\"\nsecret = \"hunter2\"";
+                [[apps]]\nappid = \"wx1\"\nkind = \"website\"\nsecret = \"hunter2\"\n\
+                push = { token = \"hunter2\" }";
     let shown = format!("{:#?}", read(text).expect("valid"));
     assert!(
         !shown.contains("hunter2") && !shown.contains("7b0f4a86"),

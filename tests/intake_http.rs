@@ -21,9 +21,12 @@ use tokio_util::sync::CancellationToken;
 use unilink::bus::{
     Assigned, Bus, BusError, Member, Progress, Range, Record, Stored, TopicSpec, TopicState,
 };
+use unilink::config::{Config, Environment};
 use unilink::http::{Keys, Listening};
-use unilink::intake::{IntakeDeps, Limits, Prepare, Prepared, Refusal, RefusalKind, router};
-use unilink::model::{EventId, Millis, Secret};
+use unilink::intake::{
+    Erase, IntakeDeps, Limits, Prepare, Prepared, Pushes, Refusal, RefusalKind, router,
+};
+use unilink::model::{Erasure, EventId, Millis, Secret};
 
 /// What the bus does with records.
 #[derive(Clone, Copy)]
@@ -148,6 +151,8 @@ fn deps(bus: &Arc<FakeBus>, limits: Limits, keys: &[&str]) -> IntakeDeps {
         clock: Arc::new(|| Millis(1_000)),
         keys: Keys::new(&keys),
         limits,
+        pushes: Pushes::default(),
+        cloud_run: false,
         ops: ops(),
     }
 }
@@ -718,6 +723,68 @@ async fn it_tells_how_it_is() {
     assert_no_secret("metrics", &metrics);
     let openapi: Value = body(get("/openapi.json").await).await;
     assert_eq!(openapi["info"]["title"], "unilink");
+}
+
+struct FakeErase;
+
+impl Erase for FakeErase {
+    fn erase(&self, erasure: &Erasure, _: &str) -> Record {
+        Record {
+            topic: "logins".into(),
+            key: erasure.account.key().into_bytes(),
+            value: None,
+            headers: Vec::new(),
+            partition: None,
+        }
+    }
+}
+
+/// WeChat hangs up after 5 seconds, and tries again unless it got its answer by then.
+#[tokio::test]
+async fn a_push_is_answered_before_wechat_gives_up() {
+    let text = "[[apps]]\nappid = \"wx1\"\nkind = \"website\"\npush = { token = \"AAAAA\" }";
+    let config = Config::read(text, "t", &Environment::default()).expect("valid");
+    let bus = FakeBus::new(Mood::Hang);
+    let patient = Limits {
+        publish_wait: Duration::from_secs(60),
+        body_wait: Duration::from_secs(60),
+        ..LIMITS
+    };
+    let deps = IntakeDeps {
+        pushes: Pushes::new(config.pushes, Some(Arc::new(FakeErase))),
+        clock: Arc::new(|| Millis(1_714_036_504_000)),
+        ..deps(&bus, patient, &["key"])
+    };
+    let server = Server::start(router(deps)).await;
+    // The documentation's own signature (`docs/wechat.md` §11).
+    let query =
+        "signature=f464b24fc39322e44b38aa78f5edd27bd1441696&timestamp=1714036504&nonce=1514711492";
+    let url = server.url(&format!("/wechat/push/wx1?{query}"));
+    let message = json!({"MsgType": "event", "Event": "user_authorization_cancellation",
+        "OpenID": SECRET, "CreateTime": 1_714_036_500});
+    let push = || client().post(&url).body(message.to_string()).send();
+    let begun = Instant::now();
+    let (status, _) = error(push().await.expect("answered")).await;
+    let took = begun.elapsed();
+    assert_eq!(status, 503);
+    let in_time = Duration::from_secs(3)..Duration::from_millis(4_900);
+    assert!(in_time.contains(&took), "{took:?}");
+    *bus.mood.lock().expect("lock") = Mood::Refuse;
+    assert_eq!(error(push().await.expect("answered")).await.0, 503);
+    *bus.mood.lock().expect("lock") = Mood::Take;
+    let taken = push().await.expect("answered");
+    assert_eq!(taken.status(), 200);
+    assert_eq!(taken.text().await.expect("text"), "success");
+    assert_eq!(bus.taken(), 1);
+    // A body that dawdles takes no longer.
+    let begun = Instant::now();
+    let head = format!(
+        "POST /wechat/push/wx1?{query} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-length: 9\r\n\r\n{{"
+    );
+    let answer = server.raw(head.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(begun.elapsed() < in_time.end);
 }
 
 #[tokio::test]

@@ -40,12 +40,15 @@ type Answer = Result<String, Trouble>;
 /// Something is not as it should be.
 pub async fn run(config: Config, args: CheckArgs) -> Result<(), Failure> {
     let (answer, keys) = keys(&config);
-    let found = vec![
+    let mut found = vec![
         found("configuration", Ok(configuration(&config))),
         found("keys", answer),
         found("store", in_time(store(&config, keys.as_ref())).await),
         found("bus", in_time(bus(&config)).await),
     ];
+    if !config.pushes.is_empty() {
+        found.push(self::found("pushes", pushes(&config, keys.as_deref())));
+    }
     if args.json {
         let text = serde_json::to_string_pretty(&found).map_err(Failure::failed)?;
         println!("{text}");
@@ -119,6 +122,15 @@ fn keys(config: &Config) -> (Answer, Option<Arc<Keys>>) {
             (answer, Some(keys))
         }
     }
+}
+
+/// Whether an intake here could sign the erasures that pushes ask for. The first start of the
+/// embedded profile makes the key.
+fn pushes(config: &Config, keys: Option<&Keys>) -> Answer {
+    if keys.is_some() || matches!(config.profile, Profile::Production { .. }) {
+        super::intake::pushes(config, keys)?;
+    }
+    Ok(format!("{} apps push", config.pushes.len()))
 }
 
 /// Reach, schema and birth.

@@ -2,14 +2,14 @@
 
 use super::Failure;
 use super::assemble;
-use super::prepare::Gatekeeper;
+use super::prepare::{Eraser, Gatekeeper};
 use super::reach::{Reach, logins};
 use super::role::{Tasks, alone, bind, front, local};
 use crate::bus::Bus;
-use crate::config::Config;
-use crate::http::{Keys, Ops};
-use crate::intake::{self, IntakeDeps};
-use crate::seal::PublicKey;
+use crate::config::{Config, Push, PushBody};
+use crate::http::{self, Ops};
+use crate::intake::{self, Erase, IntakeDeps, Pushes};
+use crate::seal::{Keys, PublicKey};
 use crate::{clock, shutdown, telemetry};
 use std::sync::Arc;
 
@@ -21,10 +21,12 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     alone(&config, "intake")?;
     let stop = shutdown::on_signals().map_err(Failure::failed)?;
     // Whoever is told the public key never sees the private one.
-    let seal_to = match config.seal.seal_to {
-        Some(_) => assemble::seal_to(&config, None)?,
-        None => assemble::seal_to(&config, Some(&*assemble::keys(&config)?))?,
+    let keys = match config.seal.seal_to {
+        Some(_) => None,
+        None => Some(assemble::keys(&config)?),
     };
+    let seal_to = assemble::seal_to(&config, keys.as_deref())?;
+    let pushes = pushes(&config, keys.as_deref())?;
     let bus = assemble::open_bus(&config).await?;
     let listener = bind(config.intake.listen, "intake.listen").await?;
     let metrics = telemetry::start_metrics().map_err(Failure::failed)?;
@@ -34,10 +36,41 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         bus: Some((Arc::clone(&bus), logins(&config.topics))),
         store: None,
     };
-    let deps = intake_deps(&config, &bus, seal_to, reach.ops(&metrics, &stop));
+    let deps = intake_deps(&config, &bus, (seal_to, pushes), reach.ops(&metrics, &stop));
     let mut tasks = Tasks::new(&stop);
     tasks.listen(listener, intake::router(deps), front(&config));
     tasks.ended().await
+}
+
+/// The apps whose pushes are taken, with what signs their erasures: the configured signer, else the
+/// newest operator of the key file.
+///
+/// # Errors
+/// Some push erases, and nobody is there to sign for it, or no worker would obey who is.
+pub fn pushes(config: &Config, keys: Option<&Keys>) -> Result<Pushes, Failure> {
+    let apps = config.pushes.clone();
+    for push in apps.iter().filter(|p| unsigned_bodies(p)) {
+        tracing::warn!(app = %push.app, "WeChat does not sign the bodies of pushes in plain mode: \
+            whoever sees one request can make others for 5 minutes, erasures too. Choose the encrypted \
+            mode in the console and set encoding_aes_key");
+    }
+    let erases = apps.iter().find(|push| !push.erase_on.is_empty());
+    let Some(push) = erases else {
+        return Ok(Pushes::new(apps, None));
+    };
+    let signer = assemble::signer(config, keys)?.ok_or_else(|| {
+        Failure::Usage(format!(
+            "apps ({}).push: its events erase accounts, and there is no key to sign erasures with: \
+             `unilink keys operator ID` prints an [intake.signer]; or set erase_on = []",
+            push.app
+        ))
+    })?;
+    let eraser: Arc<dyn Erase> = Arc::new(Eraser::new(config, signer));
+    Ok(Pushes::new(apps, Some(eraser)))
+}
+
+fn unsigned_bodies(push: &Push) -> bool {
+    matches!(push.body, PushBody::Plain) && !push.erase_on.is_empty()
 }
 
 /// What the intake is made of.
@@ -45,15 +78,17 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 pub fn intake_deps(
     config: &Config,
     bus: &Arc<dyn Bus>,
-    seal_to: PublicKey,
+    (seal_to, pushes): (PublicKey, Pushes),
     ops: Ops,
 ) -> IntakeDeps {
     IntakeDeps {
         bus: Arc::clone(bus),
         prepare: Arc::new(Gatekeeper::new(config, seal_to)),
         clock: clock::system(),
-        keys: Keys::new(&config.intake.keys),
+        keys: http::Keys::new(&config.intake.keys),
         limits: (&config.intake).into(),
+        pushes,
+        cloud_run: config.intake.cloud_run,
         ops,
     }
 }

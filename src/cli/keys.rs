@@ -7,8 +7,11 @@ use crate::wire::Signer;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::Subcommand;
+use rand::TryRng;
+use rand::rngs::SysRng;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
 
 /// What to do with keys.
 #[derive(Debug, Subcommand)]
@@ -21,6 +24,13 @@ pub enum KeysCommand {
         /// The file to make
         #[arg(value_name = "FILE")]
         file: PathBuf,
+    },
+    /// Make an operator's key, for an intake without key file that signs the erasures of pushes.
+    /// Prints both halves; nothing is written or changed
+    Operator {
+        /// How decisions and erasures will name the operator
+        #[arg(value_name = "ID")]
+        id: String,
     },
     /// Show the public keys of a key file, as they stand in unilink.toml
     Show {
@@ -38,6 +48,10 @@ pub fn run(command: &KeysCommand) -> Result<(), Failure> {
     let (keys, file) = match command {
         KeysCommand::New { file } => (Keys::create(file), file),
         KeysCommand::Show { file } => (Keys::load(file), file),
+        KeysCommand::Operator { id } => {
+            print!("{}", *operator(id)?);
+            return Ok(());
+        }
     };
     print!("{}", shown(&keys.map_err(Failure::failed)?, file)?);
     Ok(())
@@ -67,6 +81,25 @@ fn shown(keys: &Keys, file: &Path) -> Result<String, Failure> {
         .map_err(Failure::failed)?;
     }
     Ok(text)
+}
+
+/// A new operator's key, in the words of the configuration.
+fn operator(id: &str) -> Result<Zeroizing<String>, Failure> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'@');
+    if !(1..=64).contains(&id.len()) || !id.bytes().all(plain) {
+        let problem = "an operator's id is 1 to 64 letters, digits and . _ - @";
+        return Err(Failure::Usage(problem.into()));
+    }
+    let mut seed = Zeroizing::new([0; 32]);
+    SysRng.try_fill_bytes(&mut *seed).map_err(Failure::failed)?;
+    let public = operator_key(&Signer::new(id, &seed).public())?;
+    let secret = Zeroizing::new(STANDARD.encode(*seed));
+    Ok(Zeroizing::new(format!(
+        "# Secret, for the intake alone: keep it as env:NAME or file:PATH.\n\
+         [intake.signer]\nid = \"{id}\"\nkey = \"{}\"\n\n\
+         # Public, for every worker.\n[[operators]]\nid = \"{id}\"\nkey = \"{public}\"\n",
+        *secret
+    )))
 }
 
 /// The key of `ed25519:<id>:<base64url>` as `[[operators]]` wants it.

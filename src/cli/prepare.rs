@@ -2,12 +2,13 @@
 //! strictly as can be, while somebody is there to correct it, and seals its secrets.
 
 use super::assemble::{SOURCE, wire_topics};
+use crate::bus::Record;
 use crate::config::Config;
-use crate::intake::{Prepare, Prepared, Refusal, RefusalKind};
-use crate::model::{AppId, AppKind, Apps, EventId, Millis};
+use crate::intake::{Erase, Prepare, Prepared, Refusal, RefusalKind};
+use crate::model::{AppId, AppKind, Apps, Erasure, EventId, Millis};
 use crate::seal::PublicKey;
 use crate::seal::hpke::is_sealed_text;
-use crate::wire::{FieldError, FieldKind, LoginWire, Mode, Topics};
+use crate::wire::{ErasureWire, FieldError, FieldKind, LoginWire, Mode, Signer, Topics};
 use std::sync::Arc;
 
 /// Largest record that the intake publishes, in bytes: the fields' own limits add up to less, so
@@ -89,6 +90,29 @@ impl Prepare for Gatekeeper {
             });
         }
         Ok(Prepared { id, record })
+    }
+}
+
+/// Signs erasures. Workers obey them as far as its key is an operator's.
+pub struct Eraser {
+    signer: Signer,
+    topics: Topics,
+}
+
+impl Eraser {
+    /// Erases by this operator's word, on the login topic that is configured.
+    #[must_use]
+    pub fn new(config: &Config, signer: Signer) -> Self {
+        Self {
+            signer,
+            topics: wire_topics(config),
+        }
+    }
+}
+
+impl Erase for Eraser {
+    fn erase(&self, erasure: &Erasure, source: &str) -> Record {
+        ErasureWire::to_record(erasure, &self.topics, source, &self.signer)
     }
 }
 

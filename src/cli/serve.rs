@@ -3,7 +3,7 @@
 use super::Failure;
 use super::api::api_deps;
 use super::assemble::{self, Parts};
-use super::intake::intake_deps;
+use super::intake::{intake_deps, pushes};
 use super::patience::patiently;
 use super::reach::{Reach, logins, present};
 use super::role::{Tasks, bind, front, local};
@@ -88,6 +88,7 @@ impl Site {
     pub(super) async fn new(config: &Config) -> Result<Self, Failure> {
         let keys = assemble::keys(config)?;
         assemble::seal_to(config, Some(&keys))?;
+        assemble::signer(config, Some(&keys))?;
         assemble::needs_store(config)?;
         let bus = assemble::open_bus(config).await?;
         Ok(Self { keys, bus })
@@ -129,7 +130,8 @@ async fn all(
     // The worker outlives the intake by a moment, so that what was just accepted is linked already.
     tasks.work(parts)?;
     let (config, bus, ops) = (&parts.config, &parts.bus, ops(parts, &metrics, stop));
-    let deps = intake_deps(config, bus, seal_to, ops.clone());
+    let pushes = pushes(config, Some(&parts.keys))?;
+    let deps = intake_deps(config, bus, (seal_to, pushes), ops.clone());
     doors.0.open(intake::router(deps));
     doors
         .1

@@ -153,7 +153,9 @@ fn shaped(shape: &serde_json::Value, text: &str) -> Result<Value, &'static str> 
             let items = text.split(',').map(str::trim).filter(|i| !i.is_empty());
             Ok(Value::from(items.map(Value::from).collect::<Vec<_>>()))
         }
-        Json::Object(_) => Err("is a table: write UNILINK_BUS__KAFKA__NAME, with _ for each dot"),
+        Json::Object(_) => Err(
+            "is a table: name the key in it too (UNILINK_BUS__KAFKA__NAME, with _ for each dot)",
+        ),
         _ => Ok(Value::from(text)),
     }
 }

@@ -9,6 +9,7 @@ mod check;
 mod environment;
 mod problem;
 mod profile;
+mod push;
 mod raw;
 mod sections;
 mod topics;
@@ -16,6 +17,7 @@ mod topics;
 pub use environment::Environment;
 pub use problem::Invalid;
 pub use profile::{Bus, Kafka, Postgres, Profile};
+pub use push::{AesKey, EraseOn, Push, PushBody, SignerKey};
 pub use sections::{Api, Identity, Intake, Namespace, Seal, WeChat, Worker};
 pub use topics::Topics;
 
@@ -67,6 +69,8 @@ pub struct Config {
     pub platforms: Vec<PlatformId>,
     /// `[[operators]]`
     pub operators: Vec<Operator>,
+    /// `[apps.push]` of each app that has one
+    pub pushes: Vec<Push>,
     apps: Vec<App>,
 }
 
@@ -182,19 +186,22 @@ fn check_all(mut tables: Dict, c: &mut Checker<'_>) -> Config {
         platforms: &platforms,
         components: &components,
     };
+    let pushes = push::pushes(c, &apps);
     let apps = apps::apps(c, &apps, known);
     let profile = profile::profile(c, &raw.store, &raw.bus);
+    let operators = apps::operators(c, &operators);
     Config {
         bus: profile::bus(c, &raw.bus),
         topics: topics::topics(c, &raw.topics),
-        intake: sections::intake(c, &raw.intake),
+        intake: sections::intake(c, &raw.intake, &operators),
         worker: sections::worker(c, &raw.worker),
         api: sections::api(c, &raw.api),
         wechat: sections::wechat(c, &raw.wechat),
         identity: sections::identity(c, &raw.identity),
         seal: sections::seal(c, &raw.seal, &profile),
+        pushes,
         apps,
-        operators: apps::operators(c, &operators),
+        operators,
         profile,
         platforms,
     }

@@ -106,6 +106,16 @@ pub(super) struct Intake {
     pub max_in_flight: u64,
     pub rate: u64,
     pub require_sealed: bool,
+    pub cloud_run: bool,
+    pub signer: Signer,
+}
+
+/// No signer is two empty texts, so that the defaults show the table and variables can set it.
+#[derive(Serialize, Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Signer {
+    pub id: String,
+    pub key: String,
 }
 
 impl Default for Intake {
@@ -118,6 +128,8 @@ impl Default for Intake {
             max_in_flight: 256,
             rate: 0,
             require_sealed: false,
+            cloud_run: false,
+            signer: Signer::default(),
         }
     }
 }
@@ -221,6 +233,16 @@ pub(super) struct App {
     pub component: Option<String>,
     #[serde(default)]
     pub platforms: Vec<Binding>,
+    pub push: Option<Push>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Push {
+    pub token: String,
+    pub encoding_aes_key: Option<String>,
+    pub mode: Option<super::push::Mode>,
+    pub erase_on: Option<Vec<super::push::EraseOn>>,
 }
 
 #[derive(Deserialize)]

@@ -2,7 +2,8 @@
 
 use super::check::Checker;
 use super::profile::Profile;
-use super::raw;
+use super::push::{self, SignerKey};
+use super::{Operator, raw};
 use crate::model::{Api as WeChatApi, Secret};
 use axum::http::Uri;
 use rustc_hash::FxHashMap;
@@ -30,6 +31,10 @@ pub struct Intake {
     pub rate: Option<u32>,
     /// Whether secrets that come in plain are refused.
     pub require_sealed: bool,
+    /// Whether `POST /wechat/cloud` believes WeChat cloud run's headers.
+    pub cloud_run: bool,
+    /// What erasures that pushes ask for are signed with.
+    pub signer: Option<SignerKey>,
 }
 
 /// The worker.
@@ -114,7 +119,7 @@ pub struct Seal {
 /// The key file of the production profile, unless another is named.
 const KEY_FILE: &str = "unilink.keys";
 
-pub(super) fn intake(c: &mut Checker<'_>, raw: &raw::Intake) -> Intake {
+pub(super) fn intake(c: &mut Checker<'_>, raw: &raw::Intake, operators: &[Operator]) -> Intake {
     let rate = c.small("intake.rate", raw.rate, 0..=1_000_000);
     Intake {
         listen: c.listen("intake", &raw.listen, !raw.keys.is_empty()),
@@ -124,6 +129,8 @@ pub(super) fn intake(c: &mut Checker<'_>, raw: &raw::Intake) -> Intake {
         max_in_flight: c.size("intake.max_in_flight", raw.max_in_flight, 1..=100_000),
         rate: (rate > 0).then_some(rate),
         require_sealed: raw.require_sealed,
+        cloud_run: raw.cloud_run,
+        signer: push::signer(c, &raw.signer, operators),
     }
 }
 

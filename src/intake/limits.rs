@@ -27,6 +27,17 @@ pub struct Limits {
     pub body_wait: Duration,
 }
 
+/// Longest body of whoever shows no key, in bytes: WeChat's pushes have a few KiB, and strangers could
+/// have the whole of all places held in memory.
+const VISITORS_BODY: usize = 128 * 1024;
+
+impl Limits {
+    /// Bytes of one body, of a caller without a key.
+    pub(super) fn visitors_body(&self) -> usize {
+        self.max_body.min(VISITORS_BODY)
+    }
+}
+
 impl From<&config::Intake> for Limits {
     fn from(config: &config::Intake) -> Self {
         Self {

@@ -5,12 +5,15 @@
 //! or refused whole; nothing that is refused is repeated in the answer or in the logs; requests at
 //! once, bytes, events and seconds of each are bounded. It holds no database and knows no user.
 
+mod cloud;
 mod limits;
 mod post;
+mod push;
 mod rate;
 mod split;
 
 pub use limits::Limits;
+pub use push::{Erase, Pushes};
 
 use crate::bus::{Bus, Record};
 use crate::clock::Clock;
@@ -19,7 +22,7 @@ use crate::model::{EventId, Millis};
 use crate::telemetry::INTAKE_REQUESTS;
 use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::{MethodRouter, post};
+use axum::routing::{MethodRouter, get, post};
 use rate::Rates;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -77,6 +80,10 @@ pub struct IntakeDeps {
     pub keys: Keys,
     /// How much.
     pub limits: Limits,
+    /// The apps whose pushes are taken.
+    pub pushes: Pushes,
+    /// Whether WeChat cloud run's headers are believed.
+    pub cloud_run: bool,
     /// For the operational routes.
     pub ops: Ops,
 }
@@ -92,11 +99,14 @@ pub fn router(deps: IntakeDeps) -> Router {
     let intake = Arc::new(Intake {
         rates: Rates::new(&deps.limits, deps.keys.callers()),
         in_flight: Semaphore::new(deps.limits.max_in_flight),
+        visitors: Semaphore::new(deps.limits.max_in_flight),
         bus: deps.bus,
         prepare: deps.prepare,
         clock: deps.clock,
         keys: deps.keys,
         limits: deps.limits,
+        pushes: deps.pushes,
+        cloud_run: deps.cloud_run,
     });
     let of = Service {
         routes: routes(),
@@ -107,7 +117,11 @@ pub fn router(deps: IntakeDeps) -> Router {
 }
 
 fn routes() -> Vec<(&'static str, MethodRouter<Arc<Intake>>)> {
-    vec![("/v1/logins", post(post::accept))]
+    vec![
+        ("/v1/logins", post(post::accept)),
+        ("/wechat/push/{appid}", get(push::check).post(push::take)),
+        ("/wechat/cloud", post(cloud::accept)),
+    ]
 }
 
 fn count(_route: &str, status: StatusCode) {
@@ -120,6 +134,10 @@ struct Intake {
     clock: Clock,
     keys: Keys,
     limits: Limits,
+    pushes: Pushes,
+    cloud_run: bool,
     rates: Rates,
     in_flight: Semaphore,
+    /// Places of those who show no key.
+    visitors: Semaphore,
 }

@@ -14,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde_json::json;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 /// Sealing takes about 0.1 ms an event: more than this would hold up other requests' I/O, so it
@@ -31,7 +32,6 @@ pub(super) async fn accept(
 ) -> Result<Response, HttpError> {
     let caller = intake.keys.admit(&headers)?;
     let format = format(&headers)?;
-    let full = || HttpError::unavailable("too many requests at once; come back later", FULL_RETRY);
     let _in_flight = intake.in_flight.try_acquire().map_err(|_| full())?;
     let bounds = Bounds {
         bytes: intake.limits.max_body,
@@ -41,9 +41,14 @@ pub(super) async fn accept(
     let Events { single, events } = split(&body, format, intake.limits.max_events)?;
     intake.rates.admit(caller, events.len())?;
     let (ids, records) = prepared(&intake, events).await?;
-    intake.publish(records).await?;
+    intake.publish(records, intake.limits.publish_wait).await?;
     metrics::counter!(INTAKE_EVENTS).increment(ids.len() as u64);
     Ok(accepted(&ids, single))
+}
+
+/// More requests at once than there are places.
+pub(super) fn full() -> HttpError {
+    HttpError::unavailable("too many requests at once; come back later", FULL_RETRY)
 }
 
 fn accepted(ids: &[EventId], single: bool) -> Response {
@@ -87,7 +92,7 @@ fn prepare_all(
     Ok((ids, records))
 }
 
-fn refused(refusal: Refusal, place: Place) -> HttpError {
+pub(super) fn refused(refusal: Refusal, place: Place) -> HttpError {
     let status = match refusal.status {
         RefusalKind::Malformed => StatusCode::BAD_REQUEST,
         RefusalKind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
@@ -100,11 +105,23 @@ fn refused(refusal: Refusal, place: Place) -> HttpError {
 }
 
 impl Intake {
+    /// Publishes one event and answers as for a single one.
+    pub(super) async fn accept_one(&self, event: Prepared) -> Result<Response, HttpError> {
+        self.publish(vec![event.record], self.limits.publish_wait)
+            .await?;
+        metrics::counter!(INTAKE_EVENTS).increment(1);
+        Ok(accepted(&[event.id], true))
+    }
+
     /// Whether a bus that did not answer in time has the events is unknown. The gateway sends them
     /// again, and a repeated id is harmless.
-    async fn publish(&self, records: Vec<Record>) -> Result<(), HttpError> {
+    pub(super) async fn publish(
+        &self,
+        records: Vec<Record>,
+        wait: Duration,
+    ) -> Result<(), HttpError> {
         let began = Instant::now();
-        let published = timeout(self.limits.publish_wait, self.bus.publish(records)).await;
+        let published = timeout(wait, self.bus.publish(records)).await;
         metrics::histogram!(INTAKE_PUBLISH_SECONDS).record(began.elapsed().as_secs_f64());
         let why: &dyn std::fmt::Display = match &published {
             Ok(Ok(())) => return Ok(()),

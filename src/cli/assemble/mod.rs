@@ -7,6 +7,8 @@ mod rebuild;
 mod upkeep;
 mod worker;
 
+pub use worker::signer;
+
 pub use open::{
     embedded_bus, keys, needs_store, open_bus, open_file, open_store, open_to_rebuild, seal_to,
 };

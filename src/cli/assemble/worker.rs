@@ -14,6 +14,8 @@ use crate::resolve::ports::{Memory, Shelf};
 use crate::resolve::tokens::Tokens;
 use crate::resolve::wechat::{Client, Timeouts};
 use crate::seal::Keys;
+use crate::wire::event::types;
+use crate::wire::operator::SIGNATURE;
 use crate::wire::{OperatorKeys, Signer};
 use crate::worker::memory::StoreMemory;
 use crate::worker::{Decoder, InFlight, Records, Settings, Watchdog, Worker};
@@ -116,6 +118,32 @@ pub(super) fn decoder(
         operators: operators(config, keys)?,
         require_sealed: config.intake.require_sealed,
     })
+}
+
+/// What the intake signs erasures with: the configured key, else the newest operator's of the key
+/// file.
+///
+/// # Errors
+/// `keys` are those that the workers have, and with them they would not obey the configured key.
+pub fn signer(config: &Config, keys: Option<&Keys>) -> Result<Option<Signer>, Failure> {
+    let Some(configured) = &config.intake.signer else {
+        let own = keys.and_then(|keys| keys.operators.last());
+        return Ok(own.map(|key| Signer::new(&key.id, &key.key)));
+    };
+    let signer = Signer::new(&configured.id, &configured.seed);
+    if let Some(keys) = keys {
+        let signature = signer.sign(types::ERASURE, b"").into_bytes();
+        let headers = [(SIGNATURE.to_owned(), signature)];
+        let obeyed = operators(config, keys)?;
+        if obeyed.verify(types::ERASURE, b"", &headers).is_err() {
+            return Err(Failure::Usage(
+                "intake.signer.key: no worker would obey it: add its public key to [[operators]] \
+                 (`unilink keys operator ID` prints both)"
+                    .into(),
+            ));
+        }
+    }
+    Ok(Some(signer))
 }
 
 /// Whose decisions are obeyed: the configured operators, and whoever holds the key file.
