@@ -7,143 +7,13 @@ use aes::cipher::{BlockCipherDecrypt, KeyInit};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use std::future::pending;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
-use tokio::sync::oneshot;
 use unilink::model::{AppKind, Millis};
-use unilink::simulate::{AppNo, AppSpec, Faults, Settings, Simulator, World, server};
+use unilink::simulate::{AppSpec, Faults, Settings, World};
+use wechat::{Wechat, errcode};
 
-/// A running simulator whose time stands still until moved.
-struct Wechat {
-    sim: Arc<Simulator>,
-    http: reqwest::Client,
-    base: String,
-    now: Arc<AtomicI64>,
-    stop: Option<oneshot::Sender<()>>,
-    served: tokio::task::JoinHandle<std::io::Result<()>>,
-}
-
-impl Wechat {
-    async fn start(settings: Settings) -> Self {
-        Self::of(World::new(7).unwrap(), settings).await
-    }
-
-    async fn of(world: World, settings: Settings) -> Self {
-        let now = Arc::new(AtomicI64::new(1_700_000_000_000));
-        let hand = Arc::clone(&now);
-        let clock = Arc::new(move || Millis(hand.load(Ordering::SeqCst)));
-        let sim = Arc::new(Simulator::new(world, settings, clock));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(server::serve(listener, Arc::clone(&sim), async move {
-            if stopped.await.is_err() {
-                pending::<()>().await;
-            }
-        }));
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        Self {
-            sim,
-            http,
-            base,
-            now,
-            stop: Some(stop),
-            served,
-        }
-    }
-
-    fn app(&self, n: usize) -> AppNo {
-        self.sim.world().numbers().nth(n).unwrap()
-    }
-
-    fn appid(&self, n: usize) -> String {
-        self.sim.world().sim_apps()[n].id.to_string()
-    }
-
-    fn pass(&self, ms: i64) {
-        self.now.fetch_add(ms, Ordering::SeqCst);
-    }
-
-    async fn post(&self, path: &str, body: Value) -> Value {
-        let request = self.http.post(format!("{}{path}", self.base));
-        let request = request.header("content-type", "application/json");
-        let answer = request.body(body.to_string()).send().await.unwrap();
-        assert!(answer.status().is_success(), "{path}: {}", answer.status());
-        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or(Value::Null)
-    }
-
-    async fn login(&self, app: usize, person: u64) -> String {
-        let body = json!({ "appid": self.appid(app), "person": person });
-        self.post("/_sim/login", body).await["code"]
-            .as_str()
-            .unwrap()
-            .to_owned()
-    }
-
-    fn query(&self, app: usize, code: &str) -> Vec<(&'static str, String)> {
-        let app = &self.sim.world().sim_apps()[app];
-        vec![
-            ("appid", app.id.to_string()),
-            ("secret", app.secret.clone()),
-            ("js_code", code.to_owned()),
-            ("code", code.to_owned()),
-            ("grant_type", "authorization_code".to_owned()),
-        ]
-    }
-
-    async fn get(&self, path: &str, query: &[(&str, String)]) -> reqwest::Result<Answer> {
-        let request = self.http.get(format!("{}{path}", self.base)).query(query);
-        let answer = request.timeout(Duration::from_millis(400)).send().await?;
-        let status = answer.status().as_u16();
-        let content_type = answer.headers().get("content-type");
-        let content_type = content_type.map(|v| v.to_str().unwrap().to_owned());
-        let body = answer.bytes().await?.to_vec();
-        Ok(Answer {
-            status,
-            content_type: content_type.unwrap_or_default(),
-            body,
-        })
-    }
-
-    async fn exchange(&self, app: usize, code: &str) -> Value {
-        let path = match self.sim.world().sim_apps()[app].kind {
-            AppKind::MiniProgram => "/sns/jscode2session",
-            _ => "/sns/oauth2/access_token",
-        };
-        self.get(path, &self.query(app, code)).await.unwrap().json()
-    }
-
-    async fn faults(&self, flags: &[&str]) {
-        let mut faults = Faults::default();
-        for flag in flags {
-            faults.set(flag).unwrap();
-        }
-        self.post("/_sim/faults", serde_json::to_value(faults).unwrap())
-            .await;
-    }
-}
-
-struct Answer {
-    status: u16,
-    content_type: String,
-    body: Vec<u8>,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).expect("JSON")
-    }
-
-    fn text(&self) -> &str {
-        std::str::from_utf8(&self.body).unwrap()
-    }
-}
-
-fn errcode(answer: &Value) -> i64 {
-    answer["errcode"].as_i64().unwrap_or(0)
-}
+#[path = "simulator/wechat.rs"]
+mod wechat;
 
 /// Decryption of its own: CBC by hand over single blocks, every padding byte checked.
 fn decrypt(data: &str, key: &str, iv: &str) -> Option<Value> {
@@ -649,7 +519,15 @@ async fn counters_are_exact_and_tell_resends_apart() {
     let first = of(&wechat.appid(0));
     assert_eq!(
         first,
-        json!({ "calls": 5, "answers": { "0": 1, "40163": 2, "40029": 2 }, "unanswered": 0 })
+        json!({
+            "calls": 5,
+            "answers": { "0": 1, "40163": 2, "40029": 2 },
+            "unanswered": 0,
+            "in_flight": 0,
+            "most_in_flight": 1,
+            "used_this_minute": 5,
+            "used_today": 5,
+        })
     );
     assert_eq!(of(&wechat.appid(1))["calls"], 2);
     assert_eq!(of("unknown")["answers"], json!({ "40013": 1 }));

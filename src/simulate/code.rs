@@ -19,24 +19,19 @@ pub(super) struct CodeKey(pub(super) u64);
 
 /// Writes a code: 36 URL-safe characters.
 pub(super) fn write(keyed: &Keyed, session: &Session, nonce: u32) -> String {
-    let mut bytes = [0u8; BODY + MAC];
+    let mut bytes = [0u8; BODY];
     bytes[0] = session.app.0;
     bytes[1] = u8::from(session.manner.unionid) | (u8::from(session.manner.snapshot) << 1);
     bytes[2..4].copy_from_slice(&session.epoch.to_be_bytes());
     bytes[4..8].copy_from_slice(&session.person.to_be_bytes()[4..]);
     bytes[8..14].copy_from_slice(&session.at.0.to_be_bytes()[2..]);
-    bytes[14..18].copy_from_slice(&nonce.to_be_bytes());
-    let mac = keyed.tag(0, &bytes[..BODY]);
-    bytes[BODY..].copy_from_slice(&mac[..MAC]);
-    URL_SAFE_NO_PAD.encode(bytes)
+    bytes[14..].copy_from_slice(&nonce.to_be_bytes());
+    seal(keyed, &bytes)
 }
 
 /// Reads a code back; `None` if it was never given out.
 pub(super) fn read(keyed: &Keyed, code: &str) -> Option<Session> {
-    let bytes: [u8; BODY + MAC] = URL_SAFE_NO_PAD.decode(code).ok()?.try_into().ok()?;
-    if keyed.tag(0, &bytes[..BODY])[..MAC] != bytes[BODY..] {
-        return None;
-    }
+    let bytes: [u8; BODY] = open(keyed, code)?;
     let number = |range: std::ops::Range<usize>| {
         let bytes = bytes.get(range).unwrap_or(&[]);
         bytes.iter().fold(0u64, |all, b| (all << 8) | u64::from(*b))
@@ -51,6 +46,22 @@ pub(super) fn read(keyed: &Keyed, code: &str) -> Option<Session> {
         person: number(4..8),
         at: Millis(i64::try_from(number(8..14)).unwrap_or(0)),
     })
+}
+
+/// Contents and signature as URL-safe text.
+pub(super) fn seal(keyed: &Keyed, body: &[u8]) -> String {
+    let mac = keyed.tag(0, body);
+    URL_SAFE_NO_PAD.encode([body, &mac[..MAC]].concat())
+}
+
+/// The contents, if the signature is right.
+pub(super) fn open<const N: usize>(keyed: &Keyed, text: &str) -> Option<[u8; N]> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    let (body, mac) = bytes.split_at_checked(N)?;
+    if keyed.tag(0, body)[..MAC] != *mac {
+        return None;
+    }
+    body.try_into().ok()
 }
 
 /// The name of any text that was sent as a code, known or not.

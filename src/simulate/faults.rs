@@ -1,5 +1,6 @@
-//! Faults on request. Which request is hit depends only on the seed, the code's session and the
-//! how-manieth time it is sent, so that a run can be repeated whatever the order of requests.
+//! Faults on request. Which request is hit depends only on the seed, what it is about (a code's
+//! session, an openid, …) and the how-manieth time it is sent, so that a run can be repeated
+//! whatever the order of requests.
 
 use super::dice::{mix, unit};
 use serde::{Deserialize, Serialize};
@@ -21,6 +22,8 @@ pub struct Faults {
     pub busy: f64,
     /// `errcode` 45011, code not spent.
     pub minute_limit: f64,
+    /// `errcode` 45009, code not spent.
+    pub day_limit: f64,
     /// No answer until the client gives up, code not spent.
     pub hang: f64,
     /// HTTP 500, code not spent.
@@ -36,12 +39,14 @@ pub struct Faults {
     pub html: f64,
     /// The connection is closed without an answer, code not spent.
     pub cut: f64,
-    /// The code is spent, then as `hang`.
+    /// The code is spent, or the token given out, then as `hang`.
     pub spent_hang: f64,
-    /// The code is spent, then as `cut`.
+    /// The same, then as `cut`.
     pub spent_cut: f64,
     /// Share of error answers that carry `errcode` as a string (`docs/wechat.md` §1).
     pub string_errcode: f64,
+    /// Share of requests with an app token that find it killed before its time: 40001.
+    pub token_dies: f64,
 }
 
 /// One fault.
@@ -51,6 +56,8 @@ pub enum Fault {
     Busy,
     /// 45011.
     MinuteLimit,
+    /// 45009.
+    DayLimit,
     /// Silence.
     Hang,
     /// HTTP 500.
@@ -94,6 +101,7 @@ impl Fault {
         match self {
             Self::Busy => "busy",
             Self::MinuteLimit => "minute_limit",
+            Self::DayLimit => "day_limit",
             Self::Hang => "hang",
             Self::Http500 => "http_500",
             Self::Truncated => "truncated",
@@ -142,6 +150,7 @@ impl Faults {
         Some(match name {
             "busy" => &mut self.busy,
             "minute_limit" => &mut self.minute_limit,
+            "day_limit" => &mut self.day_limit,
             "hang" => &mut self.hang,
             "http_500" => &mut self.http_500,
             "truncated" => &mut self.truncated,
@@ -152,6 +161,7 @@ impl Faults {
             "spent_hang" => &mut self.spent_hang,
             "spent_cut" => &mut self.spent_cut,
             "string_errcode" => &mut self.string_errcode,
+            "token_dies" => &mut self.token_dies,
             _ => return None,
         })
     }
@@ -174,8 +184,14 @@ impl Faults {
             }
             total += share;
         }
-        if !(0.0..=1.0).contains(&self.string_errcode) {
-            return bad("string_errcode");
+        let others = [
+            ("string_errcode", self.string_errcode),
+            ("token_dies", self.token_dies),
+        ];
+        for (name, share) in others {
+            if !(0.0..=1.0).contains(&share) {
+                return bad(name);
+            }
         }
         // Ten shares of 0.1 come to a little more than 1.
         if total > 1.0 + 1e-9 {
@@ -184,10 +200,11 @@ impl Faults {
         Ok(())
     }
 
-    fn shares(&self) -> [(Fault, f64); 11] {
+    fn shares(&self) -> [(Fault, f64); 12] {
         [
             (Fault::Busy, self.busy),
             (Fault::MinuteLimit, self.minute_limit),
+            (Fault::DayLimit, self.day_limit),
             (Fault::Hang, self.hang),
             (Fault::Http500, self.http_500),
             (Fault::Truncated, self.truncated),
@@ -221,6 +238,11 @@ impl Faults {
     /// Whether that sending's `errcode` is a string.
     pub(super) fn as_string(&self, subject: u64, attempt: u16) -> bool {
         unit(mix(&[self.seed, 3, subject, u64::from(attempt)])) < self.string_errcode
+    }
+
+    /// Whether that sending finds its app token killed.
+    pub(super) fn token_dies(&self, subject: u64, attempt: u16) -> bool {
+        unit(mix(&[self.seed, 4, subject, u64::from(attempt)])) < self.token_dies
     }
 }
 

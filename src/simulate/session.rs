@@ -13,8 +13,9 @@ const PAGE: u64 = 1_024;
 /// How a session came about, which decides what its exchange shows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Manner {
-    /// Whether the exchange shows the unionid, if the app is bound at all. `false` is what clients
-    /// saw before 2021, or in `snsapi_base` (`docs/wechat.md` §6).
+    /// Whether the exchange shows the unionid, if the app is bound at all. `false` is what mini
+    /// programs saw before 2021; in an official account it is the scope `snsapi_base`; elsewhere
+    /// `sns/userinfo` still shows it (`docs/wechat.md` §6).
     pub unionid: bool,
     /// A snapshot page: virtual ids (`docs/wechat.md` §5).
     pub snapshot: bool,

@@ -1,50 +1,31 @@
-//! What WeChat remembers, without HTTP: sessions, codes, faults, counters. What it decides about a
-//! code is in `exchange`.
-//! [`super::server`] carries it over HTTP; demos, tests and benchmarks call it directly.
+//! What WeChat remembers, without HTTP: sessions, codes, tokens, faults, counters. What it answers is
+//! in `gate` and the files it names. [`super::server`] carries it over HTTP; demos, tests and
+//! benchmarks call it directly.
 
 use super::code;
 use super::codes::Codes;
+use super::component::Component;
 use super::crypto::{Encrypted, Keyed};
-use super::faults::{FaultError, Faults};
+use super::faults::Faults;
+use super::limits::{Limits, Quotas};
+use super::recent::Recent;
+use super::scope::Scoped;
 use super::session::{MAX_PEOPLE, Manner, Session, Sessions};
+use super::settings::Settings;
 use super::stats::Stats;
+use super::tokens::Tokens;
+use super::trouble::Troubles;
 use super::world::{AppNo, World};
 use crate::model::Millis;
+use rustc_hash::FxHashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+/// How long the tries of a request without a code are counted, in ms.
+const ATTEMPTS_MS: i64 = 10 * 60_000;
+
 /// Tells the time. Tests move it.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
-
-/// Where WeChat's behaviour is unknown or a test wants more, a setting chooses.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Life of a code from `wx.login` or an in-WeChat page, in ms (`docs/wechat.md` §3.1, §5).
-    pub code_life_ms: i64,
-    /// Life of a website's or mobile app's code, in ms.
-    pub web_code_life_ms: i64,
-    /// Share of used codes answered 40029 instead of 40163; both are seen.
-    pub used_as_invalid: f64,
-    /// Share of expired codes answered 40029 instead of 42003.
-    pub expired_as_invalid: f64,
-    /// Remember codes for good, not only for their life: for tests that look for resends.
-    pub remember_codes: bool,
-    /// An answer written so many ms before a kill may not have been seen.
-    pub kill_grace_ms: i64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            code_life_ms: 5 * 60_000,
-            web_code_life_ms: 10 * 60_000,
-            used_as_invalid: 0.2,
-            expired_as_invalid: 0.2,
-            remember_codes: false,
-            kill_grace_ms: 2_000,
-        }
-    }
-}
 
 /// Why nobody can log in so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +36,39 @@ pub enum LoginError {
     /// People are numbered from 0.
     #[error("person must be below {MAX_PEOPLE}")]
     NoSuchPerson,
+    /// Too much was changed by hand.
+    #[error("too many changes are remembered")]
+    Full,
+}
+
+/// The keys behind what the simulator gives out.
+pub(super) struct Signers {
+    pub(super) code: Keyed,
+    pub(super) user: Keyed,
+    pub(super) refresh: Keyed,
+    pub(super) app: Keyed,
+    pub(super) pay: Keyed,
+}
+
+impl Signers {
+    fn new(seed: u64) -> Self {
+        Self {
+            code: Keyed::new(seed, "code"),
+            user: Keyed::new(seed, "user_token"),
+            refresh: Keyed::new(seed, "refresh_token"),
+            app: Keyed::new(seed, "app_token"),
+            pay: Keyed::new(seed, "payment"),
+        }
+    }
+}
+
+/// What is set from outside.
+#[derive(Default)]
+pub(super) struct Controls {
+    pub(super) faults: Scoped<Faults>,
+    pub(super) limits: Scoped<Limits>,
+    pub(super) troubles: Troubles,
+    pub(super) component: Option<Component>,
 }
 
 /// The simulated WeChat.
@@ -62,12 +76,19 @@ pub struct Simulator {
     pub(super) world: World,
     pub(super) settings: Settings,
     clock: Clock,
-    pub(super) signer: Keyed,
+    pub(super) signers: Signers,
     nonce: AtomicU32,
-    sessions: Mutex<Sessions>,
+    pub(super) sessions: Mutex<Sessions>,
     pub(super) codes: Mutex<Codes>,
+    pub(super) tokens: Mutex<Tokens>,
+    /// Ends of renewed user tokens, and the newest token of each grant, in ms since the epoch.
+    pub(super) renewals: Mutex<Recent<Millis>>,
+    pub(super) attempts: Mutex<Recent<u16>>,
+    pub(super) quotas: Mutex<Quotas>,
+    /// Who follows although the world says otherwise, or the reverse.
+    pub(super) follows: Mutex<FxHashMap<(AppNo, u64), bool>>,
     pub(super) counts: Mutex<Stats>,
-    pub(super) faults: Mutex<Faults>,
+    pub(super) controls: Mutex<Controls>,
 }
 
 /// A panic elsewhere must not stop the simulator: all states behind the locks are valid.
@@ -81,17 +102,27 @@ impl Simulator {
     pub fn new(world: World, settings: Settings, clock: Clock) -> Self {
         let life = settings.code_life_ms.max(settings.web_code_life_ms);
         let generation = (!settings.remember_codes).then_some(life);
-        let codes = Codes::new(generation, settings.kill_grace_ms, clock());
+        let now = clock();
+        let codes = Codes::new(generation, settings.kill_grace_ms, now);
+        let controls = Controls {
+            limits: settings.limits(),
+            ..Controls::default()
+        };
         Self {
-            signer: Keyed::new(world.seed(), "code"),
+            signers: Signers::new(world.seed()),
+            renewals: Mutex::new(Recent::new(settings.refresh_token_life_ms, now)),
+            attempts: Mutex::new(Recent::new(ATTEMPTS_MS, now)),
             world,
             settings,
             clock,
             nonce: AtomicU32::new(0),
             sessions: Mutex::default(),
             codes: Mutex::new(codes),
+            tokens: Mutex::default(),
+            quotas: Mutex::default(),
+            follows: Mutex::default(),
             counts: Mutex::default(),
-            faults: Mutex::default(),
+            controls: Mutex::new(controls),
         }
     }
 
@@ -125,7 +156,7 @@ impl Simulator {
         })
     }
 
-    fn known(&self, app: AppNo, person: u64) -> Result<(), LoginError> {
+    pub(super) fn known(&self, app: AppNo, person: u64) -> Result<(), LoginError> {
         if self.world.app(app).is_none() {
             return Err(LoginError::UnknownApp);
         }
@@ -138,8 +169,11 @@ impl Simulator {
     /// A new code of the session; it lives from the session's beginning.
     #[must_use]
     pub fn code(&self, session: &Session) -> String {
-        let nonce = self.nonce.fetch_add(1, Ordering::Relaxed);
-        code::write(&self.signer, session, nonce)
+        code::write(&self.signers.code, session, self.next_nonce())
+    }
+
+    pub(super) fn next_nonce(&self) -> u32 {
+        self.nonce.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The session's key, as a back end that exchanged the code itself holds it.
@@ -170,35 +204,9 @@ impl Simulator {
 
     /// Spends a code behind the client's back; its next exchange answers that it was used.
     pub fn spend_elsewhere(&self, code: &str) {
-        let key = code::key(&self.signer, code);
+        let key = code::key(&self.signers.code, code);
         let now = self.now();
         lock(&self.codes).spend_elsewhere(key, now);
-    }
-
-    /// What was counted so far.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        let mut stats = lock(&self.counts).clone();
-        let codes = lock(&self.codes);
-        stats.codes = codes.stats.clone();
-        stats.codes.remembered = codes.len() as u64;
-        stats
-    }
-
-    /// The faults in force.
-    #[must_use]
-    pub fn faults(&self) -> Faults {
-        lock(&self.faults).clone()
-    }
-
-    /// Puts other faults in force, from the next request on.
-    ///
-    /// # Errors
-    /// [`FaultError::Value`] names what is out of bounds.
-    pub fn set_faults(&self, faults: Faults) -> Result<(), FaultError> {
-        faults.check()?;
-        *lock(&self.faults) = faults;
-        Ok(())
     }
 
     /// The client was killed just now: see [`Settings::kill_grace_ms`].

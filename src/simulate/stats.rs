@@ -1,6 +1,7 @@
 //! What the simulator counted. Exact: every call ends in one answer, or in one fault that answers
 //! nothing; every time a code is sent again has one cause.
 
+use super::tokens::TokenStats;
 use crate::model::Millis;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -19,6 +20,10 @@ pub struct Stats {
     pub faults: BTreeMap<&'static str, u64>,
     /// Sessions begun (`wx.login`).
     pub logins: u64,
+    /// App tokens, per appid.
+    pub tokens: BTreeMap<String, TokenStats>,
+    /// Messages pushed, by whether their receiver took them.
+    pub pushed: PushStats,
 }
 
 /// One API of one app.
@@ -30,6 +35,25 @@ pub struct ApiStats {
     pub answers: BTreeMap<i32, u64>,
     /// Requests that got no answer in JSON: faults such as hangs, cuts, 500s and broken bodies.
     pub unanswered: u64,
+    /// Requests under way now.
+    pub in_flight: u64,
+    /// The most that were under way at once.
+    pub most_in_flight: u64,
+    /// Calls of this minute that count towards the limit: those with good credentials.
+    pub used_this_minute: u64,
+    /// The same of this day (in China).
+    pub used_today: u64,
+}
+
+/// Messages pushed.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq, Serialize)]
+pub struct PushStats {
+    /// Messages that were taken.
+    pub taken: u64,
+    /// Messages that nobody took in three tries.
+    pub lost: u64,
+    /// Tries in all.
+    pub tries: u64,
 }
 
 /// What happened to codes. The `resent_*` are disjoint: a code sent n times counts n - 1 of them.

@@ -3,19 +3,20 @@
 
 use super::crypto::{Contents, Encrypted, Keyed, hex, user_info};
 use super::dice::{mix, unit};
-use super::ids::{id, prefix};
+use super::ids::{Cloak, id, prefix};
+use super::session::MAX_PEOPLE;
 use crate::model::{
-    Account, App, AppId, AppKind, Binding, InvalidId, Millis, OpenId, PlatformId, Secret,
-    TokenSource, UnionId, UnionKey,
+    Account, AppId, AppKind, InvalidId, Millis, OpenId, PlatformId, UnionId, UnionKey,
 };
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use std::fmt::Write as _;
 
 /// Most apps in a world: a page of sessions has that many slots per person.
 pub const MAX_APPS: usize = 8;
 /// Share of people whom WeChat answers with 40226 in the default world.
 const BLOCKED: f64 = 0.002;
+/// Share of people who follow each official account of the default world.
+const FOLLOWERS: f64 = 0.5;
 /// So many people share one virtual unionid on snapshot pages (`docs/wechat.md` §5).
 const SNAPSHOT_GROUP: u64 = 2;
 
@@ -64,19 +65,21 @@ pub struct SimApp {
     prefix: u32,
 }
 
-struct Platform {
-    id: PlatformId,
+pub(super) struct Platform {
+    pub(super) id: PlatformId,
     prefix: u32,
 }
 
 /// The simulated company.
 pub struct World {
     seed: u64,
-    platforms: Vec<Platform>,
+    pub(super) platforms: Vec<Platform>,
     apps: Vec<SimApp>,
     /// Share of people who are blocked (40226), from 0 to 1.
     pub blocked_share: f64,
-    openids: Keyed,
+    /// Share of people who follow an official account, from 0 to 1.
+    pub follower_share: f64,
+    openids: Cloak,
     unionids: Keyed,
     keys: Keyed,
 }
@@ -141,7 +144,8 @@ impl World {
             apps: apps.collect::<Result<_, _>>()?,
             platforms,
             blocked_share: BLOCKED,
-            openids: Keyed::new(seed, "openid"),
+            follower_share: FOLLOWERS,
+            openids: Cloak::new(seed),
             unionids: Keyed::new(seed, "unionid"),
             keys: Keyed::new(seed, "session_key"),
         })
@@ -177,63 +181,32 @@ impl World {
         Some(numbers.find(|(_, app)| app.id.as_str() == appid)?.0)
     }
 
-    /// The apps as the product is configured with them, secrets included.
-    #[must_use]
-    pub fn apps(&self) -> Vec<App> {
-        let binding = |app: &SimApp| {
-            let platform = self.platforms.get(app.platform?)?.id.clone();
-            let since = app.bound_since;
-            Some(Binding { platform, since })
-        };
-        let app = |app: &SimApp| App {
-            id: app.id.clone(),
-            kind: app.kind,
-            secret: Some(Secret::new(app.secret.clone())),
-            token: TokenSource::default(),
-            component: None,
-            bindings: binding(app).into_iter().collect(),
-        };
-        self.apps.iter().map(app).collect()
-    }
-
-    /// The same as text for `unilink.toml`: `[[platforms]]` and `[[apps]]`.
-    #[must_use]
-    pub fn toml(&self) -> String {
-        let mut text = String::new();
-        // Writing to a String cannot fail.
-        for platform in &self.platforms {
-            let _ = writeln!(text, "[[platforms]]\nid = \"{}\"\n", platform.id.as_str());
-        }
-        for app in &self.apps {
-            let (id, secret) = (&app.id, &app.secret);
-            let kind = kind_word(app.kind);
-            let _ = writeln!(
-                text,
-                "[[apps]]\nappid = \"{id}\"\nkind = \"{kind}\"\nsecret = \"{secret}\""
-            );
-            if let Some(platform) = app.platform.and_then(|p| self.platforms.get(p)) {
-                let (id, since) = (platform.id.as_str(), app.bound_since);
-                let _ = writeln!(
-                    text,
-                    "[[apps.platforms]]\nid = \"{id}\"\nsince = \"{since}\""
-                );
-            }
-            text.push('\n');
-        }
-        text
-    }
-
     /// Whether WeChat blocks the person (40226).
     #[must_use]
     pub fn blocked(&self, person: u64) -> bool {
         unit(mix(&[self.seed, person, 0xb10c])) < self.blocked_share
     }
 
+    /// Whether the person follows the official account to begin with; `false` for other apps.
+    #[must_use]
+    pub fn follows(&self, person: u64, app: AppNo) -> bool {
+        let official = |a: &SimApp| a.kind == AppKind::OfficialAccount;
+        let draw = mix(&[self.seed, person, u64::from(app.0), 0xf0110]);
+        self.app(app).is_some_and(official) && unit(draw) < self.follower_share
+    }
+
+    /// Whose openid in the app the text is; `None` if it is nobody's there.
+    #[must_use]
+    pub fn person_of(&self, openid: &str, app: AppNo) -> Option<u64> {
+        let person = self.openids.person(openid, app.0, self.app(app)?.prefix);
+        person.filter(|person| *person < MAX_PEOPLE)
+    }
+
     /// The person's openid in the app, as text.
     #[must_use]
     pub fn openid_text(&self, person: u64, app: AppNo) -> String {
         let prefix = self.app(app).map_or(0, |a| a.prefix);
-        id(prefix, &self.openids.tag(person, &[app.0]))
+        self.openids.openid(person, app.0, prefix)
     }
 
     /// The person's unionid in the app's platform, as text; `None` if the app is not bound.
@@ -248,11 +221,23 @@ impl World {
     #[must_use]
     pub fn snapshot_text(&self, person: u64, app: AppNo) -> (String, String) {
         let app_prefix = self.app(app).map_or(0, |a| a.prefix);
-        let openid = id(app_prefix, &self.openids.tag(person, b"snapshot"));
+        let openid = id(app_prefix, &self.unionids.tag(person, b"virtual openid"));
         let place = self.app(app).and_then(|a| a.platform).unwrap_or(0);
         let prefix = self.platforms.get(place).map_or(0, |p| p.prefix);
         let shared = self.unionids.tag(person / SNAPSHOT_GROUP, b"snapshot");
         (openid, id(prefix, &shared))
+    }
+
+    /// What messages about the app are addressed to: the account's own name, `gh_…`.
+    pub(super) fn account_name(&self, app: AppNo) -> String {
+        let tag = self.keys.tag(u64::from(app.0), b"account name");
+        format!("gh_{}", hex(&tag[..6]))
+    }
+
+    /// The sender of messages that no user causes: an openid of no person (`docs/wechat.md` §11).
+    pub(super) fn pusher(&self, app: AppNo) -> String {
+        let prefix = self.app(app).map_or(0, |a| a.prefix);
+        id(prefix, &self.keys.tag(u64::from(app.0), b"pusher"))
     }
 
     /// The person's openid in the app.
@@ -332,15 +317,6 @@ impl World {
     }
 }
 
-fn kind_word(kind: AppKind) -> &'static str {
-    match kind {
-        AppKind::MiniProgram => "mini_program",
-        AppKind::OfficialAccount => "official_account",
-        AppKind::MobileApp => "mobile_app",
-        AppKind::Website => "website",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -368,6 +344,39 @@ mod tests {
         assert_eq!(union(5), None);
         let openids: HashSet<_> = world.numbers().map(|n| world.openid_text(3, n)).collect();
         assert_eq!(openids.len(), 7);
+    }
+
+    #[test]
+    fn an_openid_tells_its_person_and_a_foreign_text_nobody() {
+        let world = World::new(1).unwrap();
+        let app = AppNo(2);
+        for person in [0, 7, MAX_PEOPLE - 1] {
+            let openid = world.openid_text(person, app);
+            assert_eq!(world.person_of(&openid, app), Some(person));
+            assert_eq!(world.person_of(&openid, AppNo(0)), None);
+            for i in 0..openid.len() {
+                let mut other = openid.clone().into_bytes();
+                other[i] = if other[i] == b'A' { b'B' } else { b'A' };
+                let other = String::from_utf8(other).unwrap();
+                assert_eq!(world.person_of(&other, app), None, "at {i}");
+            }
+        }
+        for stranger in [
+            world.openid_text(MAX_PEOPLE, app),
+            world.unionid_text(7, app).unwrap(),
+            world.snapshot_text(7, app).0,
+            String::new(),
+        ] {
+            assert_eq!(world.person_of(&stranger, app), None);
+        }
+    }
+
+    #[test]
+    fn about_half_of_the_people_follow_an_official_account_and_nobody_a_website() {
+        let world = World::new(1).unwrap();
+        let count = |app| (0..1_000).filter(|p| world.follows(*p, AppNo(app))).count();
+        assert!((450..550).contains(&count(2)));
+        assert_eq!(count(0) + count(3), 0);
     }
 
     #[test]

@@ -11,6 +11,10 @@ use crate::model::Millis;
 
 /// Age of an old code, in ms: past every life.
 const OLD_CODE_MS: i64 = 15 * 60_000;
+/// Age of an old user token, in ms: past its two hours.
+const OLD_GRANT_MS: i64 = 3 * 3_600_000;
+/// Age of an old payment, in ms: past its five minutes.
+const OLD_PAYMENT_MS: i64 = 10 * 60_000;
 /// What a missing unionid turns into.
 const PLACEHOLDERS: [&str; 5] = ["undefined", "null", "None", "0000000000", "(null)"];
 
@@ -28,8 +32,14 @@ impl Emitter<'_> {
         let world = self.sim.world();
         let unionid = world.unionid_text(person, app);
         match login.kind {
-            Kind::Code => vec![self.code(login, true).0],
-            Kind::CodeBare => vec![self.code(login, false).0],
+            Kind::Code | Kind::OauthCode => vec![self.code(login, true).0],
+            Kind::CodeBare | Kind::OauthBase => vec![self.code(login, false).0],
+            Kind::OauthSnapshot => vec![self.snapshot_code(login)],
+            Kind::Grant => vec![self.granted(login, true, 0)],
+            Kind::GrantBase => vec![self.granted(login, false, 0)],
+            Kind::GrantOld => vec![self.granted(login, true, OLD_GRANT_MS)],
+            Kind::Paid | Kind::PaidOrder => vec![self.paid(login, 0)],
+            Kind::PaidLate => vec![self.paid(login, OLD_PAYMENT_MS)],
             Kind::CodeThenData => self.code_then_data(login),
             Kind::CodeWithData => {
                 let (mut event, session) = self.code(login, false);
@@ -47,8 +57,7 @@ impl Emitter<'_> {
                 vec![self.exchanged(login, person, other)]
             }
             Kind::OthersData => {
-                let Population { seed, people, .. } = *self.population;
-                let other = plan::other_person(world, seed, people, person, app);
+                let other = plan::other_person(world, self.population, person, app);
                 vec![self.exchanged(login, other, app)]
             }
             Kind::Contradicted => self.contradicted(login),
@@ -80,10 +89,11 @@ impl Emitter<'_> {
 
     /// A new session now; people of this population are all within bounds.
     fn session(&self, app: AppNo, person: u64, unionid: bool) -> Session {
-        let manner = Manner {
-            unionid,
-            snapshot: false,
-        };
+        let snapshot = false;
+        self.session_in(app, person, Manner { unionid, snapshot })
+    }
+
+    fn session_in(&self, app: AppNo, person: u64, manner: Manner) -> Session {
         let session = self.sim.login(app, person, manner);
         session.unwrap_or(Session {
             person,
@@ -99,6 +109,43 @@ impl Emitter<'_> {
         let mut event = self.bare(login, session.at);
         event.code = Some(self.sim.code(&session));
         (event, session)
+    }
+
+    fn snapshot_code(&self, login: &Login) -> Event {
+        let manner = Manner {
+            unionid: true,
+            snapshot: true,
+        };
+        let session = self.session_in(login.app, self.person, manner);
+        let mut event = self.bare(login, session.at);
+        event.code = Some(self.sim.code(&session));
+        event
+    }
+
+    /// The gateway exchanged the OAuth code itself.
+    fn granted(&self, login: &Login, profile: bool, ago_ms: i64) -> Event {
+        let mut session = self.session(login.app, self.person, profile);
+        session.at = session.at.plus(-ago_ms);
+        let grant = self.sim.grant_then(&session);
+        let mut event = self.known(login, ago_ms);
+        event.access_token = Some(grant.access_token);
+        event.scope = Some(grant.scope.word());
+        event
+    }
+
+    /// The person paid in the mini program.
+    fn paid(&self, login: &Login, ago_ms: i64) -> Event {
+        let mut event = self.known(login, ago_ms);
+        let at = self.sim.now().plus(-ago_ms);
+        if let Ok(payment) = self.sim.paid_at(login.app, self.person, at) {
+            if login.kind == Kind::PaidOrder {
+                event.mch_id = Some(payment.mch_id);
+                event.out_trade_no = Some(payment.out_trade_no);
+            } else {
+                event.transaction_id = Some(payment.transaction_id);
+            }
+        }
+        event
     }
 
     /// An event of the person's own openid.

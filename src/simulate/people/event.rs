@@ -36,6 +36,21 @@ pub struct Event {
     /// The signature over it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
+    /// The user token of the gateway's OAuth exchange.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_token: Option<String>,
+    /// What the user agreed to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub scope: Option<&'static str>,
+    /// WeChat Pay's number of a payment in the mini program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transaction_id: Option<String>,
+    /// The merchant of a payment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mch_id: Option<String>,
+    /// The merchant's number of a payment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub out_trade_no: Option<String>,
     /// 1 for a snapshot user, as WeChat writes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_snapshotuser: Option<u8>,

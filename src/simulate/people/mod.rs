@@ -26,6 +26,7 @@ const SHUFFLED: f64 = 0.15;
 pub struct Population {
     people: u64,
     seed: u64,
+    every_way: bool,
 }
 
 impl Population {
@@ -35,6 +36,19 @@ impl Population {
         Self {
             people: people.min(super::MAX_PEOPLE),
             seed,
+            every_way: false,
+        }
+    }
+
+    /// The same people, whose logins also arrive in the ways in which only WeChat's other APIs find
+    /// the unionid: OAuth codes, user tokens, payments. The truth then expects these APIs to be
+    /// asked, `cgi-bin/user/info` about every openid of an official account too; it takes who
+    /// follows from [`World::follows`].
+    #[must_use]
+    pub fn in_every_way(self) -> Self {
+        Self {
+            every_way: true,
+            ..self
         }
     }
 
@@ -55,7 +69,7 @@ impl Population {
             person,
         };
         let mut events = Vec::new();
-        for login in plan::logins(sim.world(), self.seed, person) {
+        for login in plan::logins(sim.world(), self, person) {
             let made = emitter.login(&login);
             let again = made.first().filter(|_| login.twice).cloned();
             events.extend(made);

@@ -3,6 +3,7 @@
 
 use super::super::dice::Dice;
 use super::super::world::{AppNo, World};
+use super::Population;
 use crate::model::AppKind;
 
 /// Most logins of one person.
@@ -39,6 +40,24 @@ pub(super) enum Kind {
     Contradicted,
     /// A code that cannot be exchanged.
     DeadCode(Dead),
+    /// An OAuth code whose exchange shows the unionid, or else `sns/userinfo` does.
+    OauthCode,
+    /// An OAuth code of the scope `snsapi_base`: no unionid.
+    OauthBase,
+    /// An OAuth code of a snapshot page.
+    OauthSnapshot,
+    /// The gateway exchanged the OAuth code: openid and user token.
+    Grant,
+    /// The same of the scope `snsapi_base`.
+    GrantBase,
+    /// The same, some hours ago: the user token has ended.
+    GrantOld,
+    /// An openid and the transaction number of a payment just made.
+    Paid,
+    /// An openid and the merchant's number of a payment just made.
+    PaidOrder,
+    /// A payment that is too old.
+    PaidLate,
 }
 
 /// Why a code cannot be exchanged.
@@ -112,6 +131,46 @@ const MOBILE: [(Kind, u32); 3] = [
     (Kind::OpenIdOnly, 150),
     (Kind::Placeholder, 20),
 ];
+// The same where everything that WeChat can be asked is asked.
+const MINI_WAYS: [(Kind, u32); 15] = [
+    (Kind::Code, 350),
+    (Kind::CodeThenData, 90),
+    (Kind::CodeWithData, 90),
+    (Kind::Exchanged, 140),
+    (Kind::OpenIdOnly, 70),
+    (Kind::CodeBare, 30),
+    (Kind::Placeholder, 12),
+    (Kind::StaleData, 10),
+    (Kind::WrongAppData, 10),
+    (Kind::OthersData, 10),
+    (Kind::Contradicted, 8),
+    (Kind::DeadCode(Dead::Unknown), 10),
+    (Kind::Paid, 90),
+    (Kind::PaidOrder, 60),
+    (Kind::PaidLate, 20),
+];
+const OFFICIAL_WAYS: [(Kind, u32); 11] = [
+    (Kind::OauthCode, 250),
+    (Kind::OauthBase, 60),
+    (Kind::OauthSnapshot, 30),
+    (Kind::Grant, 170),
+    (Kind::GrantBase, 40),
+    (Kind::GrantOld, 20),
+    (Kind::Provided, 210),
+    (Kind::OpenIdOnly, 170),
+    (Kind::Snapshot, 20),
+    (Kind::Placeholder, 20),
+    (Kind::DeadCode(Dead::Unknown), 10),
+];
+const OTHER_WAYS: [(Kind, u32); 7] = [
+    (Kind::OauthCode, 350),
+    (Kind::Grant, 250),
+    (Kind::GrantOld, 30),
+    (Kind::Provided, 240),
+    (Kind::OpenIdOnly, 100),
+    (Kind::Placeholder, 20),
+    (Kind::DeadCode(Dead::Unknown), 10),
+];
 const DEAD: [Dead; 4] = [Dead::Unknown, Dead::OtherApp, Dead::Used, Dead::Old];
 /// Share of events that are posted twice.
 const TWICE: f64 = 0.03;
@@ -123,8 +182,8 @@ const OLDEST_MS: u64 = 20 * 86_400_000;
 const YOUNGEST_MS: u64 = 600_000;
 
 /// The person's logins, in the order of their lives.
-pub(super) fn logins(world: &World, seed: u64, person: u64) -> Vec<Login> {
-    let mut dice = Dice::new(&[world.seed(), seed, person, 0x0001_091a]);
+pub(super) fn logins(world: &World, population: &Population, person: u64) -> Vec<Login> {
+    let mut dice = Dice::new(&[world.seed(), population.seed, person, 0x0001_091a]);
     let wanted = dice.weighted(&COUNTS).unwrap_or(1);
     let weights = app_weights(world);
     let mut logins: Vec<Login> = Vec::with_capacity(wanted);
@@ -132,7 +191,7 @@ pub(super) fn logins(world: &World, seed: u64, person: u64) -> Vec<Login> {
         let Some(app) = dice.weighted(&weights) else {
             break;
         };
-        let kind = draw_kind(world, app, &mut dice);
+        let kind = draw_kind(world, app, population.every_way, &mut dice);
         push(&mut logins, app, kind, &mut dice);
         if kind == Kind::OpenIdOnly && logins.len() < MAX_LOGINS && dice.chance(LATER) {
             push(&mut logins, app, showing(world, app), &mut dice);
@@ -173,11 +232,14 @@ fn app_weights(world: &World) -> Vec<(AppNo, u32)> {
         .collect()
 }
 
-fn draw_kind(world: &World, number: AppNo, dice: &mut Dice) -> Kind {
+fn draw_kind(world: &World, number: AppNo, every_way: bool, dice: &mut Dice) -> Kind {
     let Some(app) = world.app(number) else {
         return Kind::OpenIdOnly;
     };
     let drawn = match (app.kind, app.platform) {
+        (AppKind::MiniProgram, Some(_)) if every_way => dice.weighted(&MINI_WAYS),
+        (AppKind::OfficialAccount, _) if every_way => dice.weighted(&OFFICIAL_WAYS),
+        (AppKind::Website | AppKind::MobileApp, _) if every_way => dice.weighted(&OTHER_WAYS),
         (AppKind::MiniProgram, Some(_)) => dice.weighted(&MINI),
         (AppKind::MiniProgram, None) => dice.weighted(&UNBOUND),
         (AppKind::MobileApp, _) => dice.weighted(&MOBILE),
@@ -216,13 +278,13 @@ pub(super) fn other_mini(world: &World, app: AppNo) -> Option<AppNo> {
 
 /// Somebody else who is not seen in the app but elsewhere, so that a linker that believed in the
 /// data would merge two people; failing that, just somebody else.
-pub(super) fn other_person(world: &World, seed: u64, people: u64, person: u64, app: AppNo) -> u64 {
+pub(super) fn other_person(world: &World, all: &Population, person: u64, app: AppNo) -> u64 {
     /// Enough to find one nearly always: about a third of people are not seen in an app.
     const TRIES: u64 = 16;
-    let neighbour = |i: u64| (person + i) % people.max(2);
+    let neighbour = |i: u64| (person + i) % all.people.max(2);
     (1..=TRIES)
         .map(neighbour)
-        .find(|other| *other != person && logins(world, seed, *other).iter().all(|l| l.app != app))
+        .find(|other| *other != person && logins(world, all, *other).iter().all(|l| l.app != app))
         .unwrap_or_else(|| neighbour(1))
 }
 

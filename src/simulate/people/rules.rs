@@ -26,7 +26,7 @@ pub(super) fn truth(
     world: &World,
 ) -> Result<Truth, InvalidId> {
     let mut traces = Vec::new();
-    for login in plan::logins(world, population.seed, person) {
+    for login in plan::logins(world, population, person) {
         let rules = Rules {
             population,
             person,
@@ -54,7 +54,13 @@ impl Rules<'_> {
     fn add_to(&self, traces: &mut Vec<Trace>) -> Result<(), InvalidId> {
         let by_code = matches!(
             self.login.kind,
-            Kind::Code | Kind::CodeBare | Kind::CodeThenData | Kind::CodeWithData
+            Kind::Code
+                | Kind::CodeBare
+                | Kind::CodeThenData
+                | Kind::CodeWithData
+                | Kind::OauthCode
+                | Kind::OauthBase
+                | Kind::OauthSnapshot
         );
         if by_code && self.world.blocked(self.person) {
             traces.push(self.dead(&[DeadReason::UserBlocked]));
@@ -68,11 +74,22 @@ impl Rules<'_> {
             | Kind::CodeWithData
             | Kind::Exchanged
             | Kind::Provided
+            | Kind::OauthCode
+            | Kind::Grant
+            | Kind::Paid
+            | Kind::PaidOrder
             | Kind::Contradicted => self.trace('a', self.links()),
-            Kind::CodeBare | Kind::CodeThenData | Kind::OpenIdOnly => self.trace('a', self.bare()),
-            Kind::Snapshot => self.snapshot()?,
+            Kind::CodeBare
+            | Kind::CodeThenData
+            | Kind::OpenIdOnly
+            | Kind::OauthBase
+            | Kind::GrantBase
+            | Kind::GrantOld
+            | Kind::PaidLate => self.trace('a', self.known_to_account(self.bare())),
+            Kind::Snapshot | Kind::OauthSnapshot => self.snapshot()?,
             Kind::Placeholder => {
-                self.trace('a', Outcome::Unresolved(&[Reason::PlaceholderUnionid]))
+                let none = Outcome::Unresolved(&[Reason::PlaceholderUnionid]);
+                self.trace('a', self.known_to_account(none))
             }
             Kind::StaleData | Kind::WrongAppData | Kind::OthersData => {
                 self.trace('a', Outcome::Unresolved(UNDECRYPTABLE))
@@ -129,6 +146,15 @@ impl Rules<'_> {
     fn links(&self) -> Outcome {
         let union = self.union.clone();
         union.map_or(Outcome::Unresolved(UNBOUND), Outcome::Links)
+    }
+
+    /// What is known of an openid that comes without a unionid: where everything is asked, an
+    /// official account knows its followers.
+    fn known_to_account(&self, otherwise: Outcome) -> Outcome {
+        if self.population.every_way && self.world.follows(self.person, self.login.app) {
+            return self.links();
+        }
+        otherwise
     }
 
     fn bare(&self) -> Outcome {

@@ -6,6 +6,7 @@ use super::super::simulator::{Simulator, lock};
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -23,6 +24,7 @@ pub(super) struct Conn(Arc<Inner>);
 
 struct Inner {
     sim: Arc<Simulator>,
+    peer: IpAddr,
     cut: AtomicBool,
     expected: Mutex<Option<Expected>>,
 }
@@ -41,6 +43,11 @@ impl std::fmt::Debug for Conn {
 }
 
 impl Conn {
+    /// Whose connection it is.
+    pub(super) fn peer(&self) -> IpAddr {
+        self.0.peer
+    }
+
     /// Closes the connection before the next byte.
     pub(super) fn cut(&self) {
         self.0.cut.store(true, Ordering::Release);
@@ -86,9 +93,10 @@ impl Watched {
         Self { listener, sim }
     }
 
-    fn conn(&self) -> Conn {
+    fn conn(&self, peer: IpAddr) -> Conn {
         Conn(Arc::new(Inner {
             sim: Arc::clone(&self.sim),
+            peer,
             cut: AtomicBool::new(false),
             expected: Mutex::new(None),
         }))
@@ -102,11 +110,11 @@ impl Listener for Watched {
     async fn accept(&mut self) -> (Stream, Conn) {
         loop {
             match self.listener.accept().await {
-                Ok((tcp, _)) => {
+                Ok((tcp, peer)) => {
                     // Without it small answers wait for the client's delayed acknowledgement; a
                     // socket that refuses is merely slower.
                     let _ = tcp.set_nodelay(true);
-                    let conn = self.conn();
+                    let conn = self.conn(peer.ip());
                     let stream = Stream {
                         tcp,
                         conn: conn.clone(),
@@ -122,7 +130,7 @@ impl Listener for Watched {
     }
 
     fn local_addr(&self) -> io::Result<Conn> {
-        Ok(self.conn())
+        Ok(self.conn(self.listener.local_addr()?.ip()))
     }
 }
 

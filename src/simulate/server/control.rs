@@ -1,9 +1,11 @@
-//! `/_sim/`: what the world does to WeChat. The front end's side (`wx.login`, `wx.getUserInfo`), the
-//! faults, the counters. For loopback and tests: it has no authentication.
+//! `/_sim/`: what the world does to WeChat. Here the front end's side (`wx.login`,
+//! `wx.getUserInfo`, payments, following) and the counters. For loopback and tests: it has no
+//! authentication.
 
 use super::super::crypto::Encrypted;
-use super::super::faults::Faults;
-use super::super::session::Manner;
+use super::super::oauth::{Grant, Scope};
+use super::super::payment::Payment;
+use super::super::session::{Manner, Session};
 use super::super::simulator::LoginError;
 use super::super::stats::Stats;
 use super::super::world::AppNo;
@@ -20,19 +22,21 @@ pub(super) fn router() -> Router<Shared> {
         .route("/_sim/login", post(login))
         .route("/_sim/encrypted", post(encrypted))
         .route("/_sim/stats", get(stats))
-        .route("/_sim/faults", get(faults).post(set_faults))
+        .route("/_sim/grant", post(grant))
+        .route("/_sim/pay", post(pay))
+        .route("/_sim/follow", post(follow))
         .route("/_sim/kill", post(kill))
 }
 
 /// An error as JSON, with its status.
-type Refusal = (StatusCode, Json<Problem>);
+pub(super) type Refusal = (StatusCode, Json<Problem>);
 
 #[derive(Serialize)]
-struct Problem {
+pub(super) struct Problem {
     error: String,
 }
 
-fn refusal(error: &impl ToString) -> Refusal {
+pub(super) fn refusal(error: &impl ToString) -> Refusal {
     let error = error.to_string();
     (StatusCode::UNPROCESSABLE_ENTITY, Json(Problem { error }))
 }
@@ -47,6 +51,9 @@ struct LoginRequest {
     unionid: bool,
     #[serde(default)]
     snapshot: bool,
+    /// What the page asked for, instead of `unionid`; it must be one that the app's kind can ask for.
+    #[serde(default)]
+    scope: Option<Scope>,
 }
 
 fn yes() -> bool {
@@ -62,22 +69,76 @@ struct LoginAnswer {
     session: u16,
 }
 
+fn begin(sim: &Simulator, request: &LoginRequest) -> Result<Session, Refusal> {
+    let app = number(sim, &request.appid)?;
+    let manner = Manner {
+        unionid: request.scope.map_or(request.unionid, |s| s != Scope::Base),
+        snapshot: request.snapshot,
+    };
+    let session = sim.login(app, request.person, manner);
+    let session = session.map_err(|e| refusal(&e))?;
+    match request.scope {
+        Some(scope) if scope != sim.scope(&session) => Err(refusal(&"not a scope of this app")),
+        _ => Ok(session),
+    }
+}
+
 async fn login(
     State(shared): State<Shared>,
     Json(request): Json<LoginRequest>,
 ) -> Result<Json<LoginAnswer>, Refusal> {
-    let app = number(&shared.sim, &request.appid)?;
-    let manner = Manner {
-        unionid: request.unionid,
-        snapshot: request.snapshot,
-    };
-    let session = shared.sim.login(app, request.person, manner);
-    let session = session.map_err(|e| refusal(&e))?;
+    let session = begin(&shared.sim, &request)?;
     Ok(Json(LoginAnswer {
         code: shared.sim.code(&session),
         err_msg: "login:ok",
         session: session.epoch,
     }))
+}
+
+/// A login whose code the company's own back end exchanged.
+async fn grant(
+    State(shared): State<Shared>,
+    Json(request): Json<LoginRequest>,
+) -> Result<Json<Grant>, Refusal> {
+    let session = begin(&shared.sim, &request)?;
+    Ok(Json(shared.sim.grant(&session)))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PayRequest {
+    appid: String,
+    person: u64,
+}
+
+async fn pay(
+    State(shared): State<Shared>,
+    Json(request): Json<PayRequest>,
+) -> Result<Json<Payment>, Refusal> {
+    let app = number(&shared.sim, &request.appid)?;
+    let paid = shared.sim.pay(app, request.person);
+    Ok(Json(paid.map_err(|e| refusal(&e))?))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FollowRequest {
+    appid: String,
+    person: u64,
+    follows: bool,
+}
+
+async fn follow(
+    State(shared): State<Shared>,
+    Json(request): Json<FollowRequest>,
+) -> Result<StatusCode, Refusal> {
+    let app = number(&shared.sim, &request.appid)?;
+    let FollowRequest {
+        person, follows, ..
+    } = request;
+    let done = shared.sim.set_follows(app, person, follows);
+    done.map_err(|e| refusal(&e))?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 #[derive(Deserialize)]
@@ -96,26 +157,13 @@ async fn encrypted(
     Ok(Json(data.map_err(|e| refusal(&e))?))
 }
 
-fn number(sim: &Simulator, appid: &str) -> Result<AppNo, Refusal> {
+pub(super) fn number(sim: &Simulator, appid: &str) -> Result<AppNo, Refusal> {
     let number = sim.world().number(appid);
     number.ok_or_else(|| refusal(&LoginError::UnknownApp))
 }
 
 async fn stats(State(shared): State<Shared>) -> Json<Stats> {
     Json(shared.sim.stats())
-}
-
-async fn faults(State(shared): State<Shared>) -> Json<Faults> {
-    Json(shared.sim.faults())
-}
-
-/// Replaces all faults: what is not named is off.
-async fn set_faults(
-    State(shared): State<Shared>,
-    Json(faults): Json<Faults>,
-) -> Result<Json<Faults>, Refusal> {
-    shared.sim.set_faults(faults).map_err(|e| refusal(&e))?;
-    Ok(Json(shared.sim.faults()))
 }
 
 /// The client was killed just now.

@@ -2,15 +2,20 @@
 
 mod connection;
 mod control;
+mod deliver;
+mod manage;
 
-use super::answer::{Action, Api, Params, Reply};
+use super::answer::{Action, Reply};
+use super::api::{Api, Verb};
+use super::gate::Call;
+use super::push::Sender;
+use super::request::Request;
 use super::simulator::Simulator;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, to_bytes};
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{ConnectInfo, Query, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn};
+use axum::extract::{ConnectInfo, Query, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use connection::{Conn, Watched};
@@ -23,11 +28,14 @@ use tokio::sync::watch;
 
 /// Longest hang: far beyond any client's patience, short enough to bound what piles up.
 const MAX_HANG: Duration = Duration::from_secs(120);
+/// Longest body of a POST, in bytes: a hundred openids are some 10 KB.
+const MAX_BODY: usize = 1 << 20;
 
 /// What the handlers share.
 #[derive(Clone)]
 struct Shared {
     sim: Arc<Simulator>,
+    sender: Arc<Sender>,
     /// True once the server stops, which ends hangs.
     stop: watch::Receiver<bool>,
 }
@@ -44,6 +52,7 @@ pub async fn serve(
     let (stopper, stop) = watch::channel(false);
     let app = router(Shared {
         sim: Arc::clone(&sim),
+        sender: Arc::new(Sender::new().map_err(std::io::Error::other)?),
         stop,
     });
     let watched = Watched::new(listener, sim);
@@ -57,68 +66,62 @@ pub async fn serve(
 
 fn router(shared: Shared) -> Router {
     // `any`: axum would answer HEAD with GET's handler, and a wrong method is WeChat's to refuse.
-    let wechat = Router::new()
-        .route(Api::Code2Session.path(), any(code2session))
-        .route(Api::Oauth.path(), any(oauth))
-        .layer(from_fn(refuse_chunked));
-    wechat.merge(control::router()).with_state(shared)
-}
-
-/// WeChat's gateway wants a `Content-Length` (`docs/wechat.md` §1).
-async fn refuse_chunked(request: Request, next: Next) -> Response {
-    if request.headers().contains_key(header::TRANSFER_ENCODING) {
-        return StatusCode::PRECONDITION_FAILED.into_response();
-    }
-    next.run(request).await
+    let wechat = Api::ALL.into_iter().fold(Router::new(), |router, api| {
+        let handler = async move |State(shared): State<Shared>,
+                                  ConnectInfo(conn): ConnectInfo<Conn>,
+                                  method: Method,
+                                  headers: HeaderMap,
+                                  query: Fields,
+                                  body: Body| {
+            // WeChat's gateway wants a `Content-Length` (`docs/wechat.md` §1).
+            if headers.contains_key(header::TRANSFER_ENCODING) {
+                return StatusCode::PRECONDITION_FAILED.into_response();
+            }
+            let Ok(body) = to_bytes(body, MAX_BODY).await else {
+                return StatusCode::PAYLOAD_TOO_LARGE.into_response();
+            };
+            let request = Request {
+                api,
+                verb: match method {
+                    Method::GET => Verb::Get,
+                    Method::POST => Verb::Post,
+                    _ => Verb::Other,
+                },
+                fields: query.map(|Query(fields)| fields).unwrap_or_default(),
+                body: body.to_vec(),
+                from: conn.peer(),
+            };
+            answer(&shared, &conn, request).await
+        };
+        router.route(api.path(), any(handler))
+    });
+    let control = control::router()
+        .merge(manage::router())
+        .merge(deliver::router());
+    wechat.merge(control).with_state(shared)
 }
 
 type Fields = Result<Query<BTreeMap<String, String>>, QueryRejection>;
 
-async fn code2session(
-    State(shared): State<Shared>,
-    ConnectInfo(conn): ConnectInfo<Conn>,
-    method: Method,
-    query: Fields,
-) -> Response {
-    exchange(&shared, &conn, &method, Api::Code2Session, query).await
+/// A request under way; it lands however it ends, also when its client leaves.
+struct Flight {
+    sim: Arc<Simulator>,
+    call: Call,
 }
 
-async fn oauth(
-    State(shared): State<Shared>,
-    ConnectInfo(conn): ConnectInfo<Conn>,
-    method: Method,
-    query: Fields,
-) -> Response {
-    exchange(&shared, &conn, &method, Api::Oauth, query).await
-}
-
-async fn exchange(
-    shared: &Shared,
-    conn: &Conn,
-    method: &Method,
-    api: Api,
-    query: Fields,
-) -> Response {
-    let fields = query.map(|Query(fields)| fields).unwrap_or_default();
-    let field = |name| fields.get(name).map_or("", String::as_str);
-    if method != Method::GET {
-        let reply = shared.sim.wrong_method(api, field("appid"));
-        return respond(shared, conn, reply).await;
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.sim.landed(&self.call);
     }
-    let code = match api {
-        Api::Code2Session => "js_code",
-        Api::Oauth => "code",
-    };
-    let params = Params {
-        appid: field("appid"),
-        secret: field("secret"),
-        code: field(code),
-        grant_type: field("grant_type"),
-    };
-    let call = shared.sim.arrive(api, &params);
-    let half = Duration::from_millis(call.delay_ms / 2);
+}
+
+async fn answer(shared: &Shared, conn: &Conn, request: Request) -> Response {
+    let sim = Arc::clone(&shared.sim);
+    let call = sim.arrive(request);
+    let flight = Flight { sim, call };
+    let half = Duration::from_millis(flight.call.delay_ms / 2);
     pause(shared, half).await;
-    let reply = shared.sim.settle(&call, &params);
+    let reply = flight.sim.settle(&flight.call);
     pause(shared, half).await;
     respond(shared, conn, reply).await
 }
