@@ -72,7 +72,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     let (shared, until) = (Arc::clone(&parts), end.clone());
     let served = tokio::spawn(async move { serve(&shared, intake, api, until).await });
 
-    let population = Population::new(args.people, args.seed);
+    let population = Population::new(args.people, args.seed).in_every_way();
     let driver = Driver {
         sim: Arc::clone(&sim),
         population,

@@ -49,6 +49,9 @@ impl Site {
         let cluster = tokio::task::block_in_place(Cluster::start)?;
         let mut world = World::new(seed).unwrap();
         world.blocked_share = 0.0;
+        // Whether a follower is asked about depends on what is known of them by then, which the verdict
+        // on a history does not follow.
+        world.follower_share = 0.0;
         let settings = Settings {
             remember_codes: true,
             ..Settings::default()

@@ -80,6 +80,9 @@ impl Rig {
         let dir = tempfile::tempdir().unwrap();
         let mut world = World::new(wish.seed).unwrap();
         world.blocked_share = 0.0;
+        // Whether a follower is asked about depends on what is known of them by then, which the verdict
+        // on a history does not follow.
+        world.follower_share = 0.0;
         let settings = Settings {
             remember_codes: true,
             ..Settings::default()

@@ -41,9 +41,8 @@ impl Population {
     }
 
     /// The same people, whose logins also arrive in the ways in which only WeChat's other APIs find
-    /// the unionid: OAuth codes, user tokens, payments. The truth then expects these APIs to be
-    /// asked, `cgi-bin/user/info` about every openid of an official account too; it takes who
-    /// follows from [`World::follows`].
+    /// the unionid: OAuth codes, user tokens, payments. The truth expects every API to be asked; it
+    /// takes who follows from [`World::follows`].
     #[must_use]
     pub fn in_every_way(self) -> Self {
         Self {

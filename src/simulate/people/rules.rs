@@ -8,7 +8,13 @@ use crate::model::{Account, DeadReason, InvalidId, Reason, UnionKey};
 
 /// Data that does not decrypt may wait for a key that does, for a day.
 const UNDECRYPTABLE: &[Reason] = NO_KEY;
-const NOTHING: &[Reason] = &[Reason::NoUnionid, Reason::Deferred];
+const NOTHING: &[Reason] = &[
+    Reason::NoUnionid,
+    Reason::Deferred,
+    Reason::NotFollowing,
+    Reason::UserTokenRefused,
+    Reason::PaymentGone,
+];
 const UNBOUND: &[Reason] = &[
     Reason::AppNotBound,
     Reason::NoUnionid,
@@ -148,10 +154,10 @@ impl Rules<'_> {
         union.map_or(Outcome::Unresolved(UNBOUND), Outcome::Links)
     }
 
-    /// What is known of an openid that comes without a unionid: where everything is asked, an
-    /// official account knows its followers.
+    /// What is known of an openid that comes without a unionid: an official account knows its
+    /// followers.
     fn known_to_account(&self, otherwise: Outcome) -> Outcome {
-        if self.population.every_way && self.world.follows(self.person, self.login.app) {
+        if self.world.follows(self.person, self.login.app) {
             return self.links();
         }
         otherwise
