@@ -12,6 +12,16 @@ use unilink::model::{AppKind, Millis};
 use unilink::simulate::{AppSpec, Faults, Settings, World};
 use wechat::{Wechat, errcode};
 
+#[path = "simulator/accounts.rs"]
+mod accounts;
+#[path = "simulator/grants.rs"]
+mod grants;
+#[path = "simulator/pushes.rs"]
+mod pushes;
+#[path = "simulator/rules.rs"]
+mod rules;
+#[path = "simulator/tokens.rs"]
+mod tokens;
 #[path = "simulator/wechat.rs"]
 mod wechat;
 

@@ -68,6 +68,54 @@ impl Wechat {
         serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or(Value::Null)
     }
 
+    /// A control request that must succeed.
+    pub async fn control(&self, path: &str, body: Value) -> Value {
+        self.post(&format!("/_sim/{path}"), body).await
+    }
+
+    /// What `cgi-bin/token` or `stable_token` answers.
+    pub async fn token_answer(&self, app: usize, stable: bool, force: bool) -> Value {
+        let of = &self.sim.world().sim_apps()[app];
+        let (appid, secret) = (of.id.to_string(), of.secret.clone());
+        if stable {
+            let body = json!({
+                "grant_type": "client_credential",
+                "appid": appid, "secret": secret, "force_refresh": force,
+            });
+            return self.post("/cgi-bin/stable_token", body).await;
+        }
+        let query = [
+            ("grant_type", "client_credential".to_owned()),
+            ("appid", appid),
+            ("secret", secret),
+        ];
+        self.get("/cgi-bin/token", &query).await.unwrap().json()
+    }
+
+    /// A stable token of the app.
+    pub async fn token(&self, app: usize) -> String {
+        let answer = self.token_answer(app, true, false).await;
+        answer["access_token"].as_str().expect("a token").to_owned()
+    }
+
+    /// A GET with an app token.
+    pub async fn ask(&self, path: &str, token: &str, more: &[(&'static str, &str)]) -> Value {
+        let mut query = vec![("access_token", token.to_owned())];
+        query.extend(more.iter().map(|(k, v)| (*k, (*v).to_owned())));
+        self.get(path, &query).await.unwrap().json()
+    }
+
+    pub fn openid(&self, app: usize, person: u64) -> String {
+        self.sim.world().openid_text(person, self.app(app))
+    }
+
+    pub fn unionid(&self, app: usize, person: u64) -> String {
+        self.sim
+            .world()
+            .unionid_text(person, self.app(app))
+            .unwrap()
+    }
+
     pub async fn login(&self, app: usize, person: u64) -> String {
         let body = json!({ "appid": self.appid(app), "person": person });
         self.post("/_sim/login", body).await["code"]
