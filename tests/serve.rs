@@ -123,7 +123,7 @@ async fn bad_events_are_refused_with_the_field() {
             with(good.clone(), "occurred_at", "yesterday"),
             "occurred_at",
         ),
-        (with(good.clone(), "access_token", "t"), "access_token"),
+        (with(good.clone(), "mch_id", "1"), "out_trade_no"),
         (with(good.clone(), "iv", "i".repeat(65)), "iv"),
         (with(good.clone(), "nickname", "x"), "nickname"),
     ] {
