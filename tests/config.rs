@@ -9,7 +9,7 @@
 use std::io::Write;
 use std::time::Duration;
 use unilink::config::{Config, Environment, EraseOn, Invalid, Kafka, Postgres, Profile, PushBody};
-use unilink::model::{AppId, Millis};
+use unilink::model::{Api, AppId, Millis, TokenSource};
 
 fn env(vars: &[(&str, &str)]) -> Environment {
     vars.iter().copied().collect()
@@ -608,6 +608,72 @@ fn apps_platforms_and_bindings_must_fit_together() {
         &format!("{base}{}", bind("p", "5")),
         &["apps[0].platforms", "time"],
     );
+}
+
+#[test]
+fn tokens_and_components_come_from_where_the_file_says() {
+    let config = read(
+        r#"
+        [wechat.per_minute]
+        user_info = 600
+        [[components]]
+        appid = "wxc"
+        access_token_file = "/run/component"
+        [[apps]]
+        appid = "wx1"
+        kind = "official_account"
+        component = "wxc"
+        token = "file:/run/wx1"
+        [[apps]]
+        appid = "wx2"
+        kind = "mini_program"
+        secret = "s"
+        token = "plain"
+        [[apps]]
+        appid = "wx3"
+        kind = "website"
+        "#,
+    )
+    .expect("valid");
+    assert_eq!(config.wechat.per_minute.get(&Api::UserInfo), Some(&600));
+    let apps = config.apps();
+    let app = |id| apps.get(&AppId::parse(id).expect("valid")).expect("there");
+    assert_eq!(app("wx1").token, TokenSource::File("/run/wx1".into()));
+    let component = app("wx1").component.as_ref().expect("a component");
+    assert_eq!(component.token_file.to_str(), Some("/run/component"));
+    assert_eq!(app("wx2").token, TokenSource::Plain);
+    assert_eq!(app("wx3").token, TokenSource::Stable);
+    assert!(app("wx1").has_token() && app("wx2").has_token() && !app("wx3").has_token());
+}
+
+#[test]
+fn tokens_and_components_that_cannot_work_are_refused() {
+    let app = |more: &str| format!("[[apps]]\nappid = \"wx1\"\nkind = \"website\"\n{more}");
+    for (text, want) in [
+        (app("token = \"plain\""), "no secret"),
+        (app("token = \"file:\""), "stable, plain, or file:PATH"),
+        (app("token = \"forced\""), "stable, plain, or file:PATH"),
+        (
+            app("component = \"wxc\"").replace("website", "mini_program"),
+            "[[components]]",
+        ),
+        (
+            app("component = \"wxc\""),
+            "official accounts and mini programs",
+        ),
+        (
+            "[[components]]\nappid = \"wxc\"\naccess_token_file = \" \"".into(),
+            "is empty",
+        ),
+        ("[wechat.per_minute]\nuserinfo = 1".into(), "sns_userinfo"),
+        (
+            "[wechat.per_minute]\nuser_info = 0".into(),
+            "must be from 1",
+        ),
+    ] {
+        let told = problem(&text);
+        assert!(told.contains(want), "{text}: {told}");
+    }
 }
 
 #[test]

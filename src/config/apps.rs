@@ -111,14 +111,15 @@ fn component(
     known: &[Component],
 ) -> Option<Component> {
     let written = raw.component.as_deref()?;
+    if matches!(raw.kind, AppKind::Website | AppKind::MobileApp) {
+        let problem = "acts for official accounts and mini programs only; leave it out";
+        c.problems.add(format!("{app}.component"), problem);
+        return None;
+    }
     let found = known.iter().find(|k| k.id.as_str() == written).cloned();
     if found.is_none() {
         let problem =
             "is no component of this file; add [[components]] with that appid, or correct it";
-        c.problems.add(format!("{app}.component"), problem);
-    }
-    if raw.kind == AppKind::Website || raw.kind == AppKind::MobileApp {
-        let problem = "acts for official accounts and mini programs only; leave it out";
         c.problems.add(format!("{app}.component"), problem);
     }
     found

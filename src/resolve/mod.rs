@@ -4,7 +4,7 @@
 //! [`failure`] what a failed call leaves behind, and [`decrypt`] opens `encryptedData`. [`caller`] is
 //! the one way to WeChat: [`gate`] before, the reaction to errors after. [`tokens`] has the apps'
 //! access tokens, [`followers`] gathers questions, [`exchange`] spends codes, once each; [`asking`]
-//! asks about accounts, and [`ladder`] joins the rungs.
+//! asks about accounts, `rungs` joins them, and [`ladder`] bounds what is under way.
 
 pub mod asking;
 pub mod body;
@@ -20,5 +20,6 @@ pub mod gate;
 pub mod ladder;
 mod notes;
 pub mod ports;
+mod rungs;
 pub mod tokens;
 pub mod wechat;

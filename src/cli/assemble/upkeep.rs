@@ -1,9 +1,9 @@
-//! What has to be done now and then beside the work: forgetting what is old, and the gauges of what
-//! waits.
+//! What has to be done now and then beside the work: forgetting what is old, the gauges of what
+//! waits, and, once, trying again what waits for apps that are configured anew.
 
 use super::Parts;
-use crate::model::Millis;
-use crate::store::Prune;
+use crate::model::{App, AppId, Millis};
+use crate::store::{Prune, StoreError};
 use crate::telemetry;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -23,10 +23,14 @@ impl Parts {
     /// Removes what is old, and keeps the gauges, until `stop`.
     pub async fn upkeep(&self, stop: CancellationToken) {
         let mut last = tokio::time::Instant::now();
+        let mut noted = false;
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(GAUGES) => {}
+            }
+            if !noted {
+                noted = self.configured_anew().await.is_ok();
             }
             self.gauges().await;
             if last.elapsed() >= UPKEEP {
@@ -36,6 +40,26 @@ impl Parts {
                 }
             }
         }
+    }
+
+    /// What waits for an app whose secret, token or platform is another than before is tried at once.
+    async fn configured_anew(&self) -> Result<(), StoreError> {
+        let print = |app: &App| (app.id.clone(), self.fingerprint(app));
+        let apps: Vec<(AppId, [u8; 32])> = self.apps.iter().map(print).collect();
+        let changed = self.store.note_apps(&apps).await?;
+        for app in changed {
+            let hastened = self.store.hasten(&app, (self.clock)()).await?;
+            tracing::info!(%app, hastened, "the app is configured otherwise than before");
+        }
+        Ok(())
+    }
+
+    /// Everything of an app that decides what WeChat answers, under a key: it holds the AppSecret.
+    fn fingerprint(&self, app: &App) -> [u8; 32] {
+        let secret = app.secret.as_ref().map_or("", |s| s.expose());
+        let rest = (&app.kind, &app.token, &app.component, &app.bindings);
+        let text = zeroize::Zeroizing::new(format!("{secret}\0{rest:?}"));
+        self.keys.ring.mac("app", text.as_bytes())
     }
 
     async fn gauges(&self) {

@@ -1,0 +1,330 @@
+//! The rungs of the ladder one by one: what each kind of evidence leads to.
+
+use super::asking::{Asked, Leads};
+use super::climb::Climb;
+use super::exchange::{CODE_LIFE_MS, Exchanged};
+use super::ladder::{Later, Parts, Resolved};
+use super::ports::{HeldKeys, MemoryFault};
+use super::wechat::Session;
+use crate::model::{
+    AppKind, DeadReason, EncryptedData, Evidence, Login, Method, Millis, OpenId, Reason, Secret,
+    Sighting,
+};
+use rand::RngExt;
+
+/// How long encrypted data waits for its session key.
+const KEY_WAIT_MS: i64 = 24 * 3_600_000;
+/// First pause of the backoff.
+const BACKOFF_MS: i64 = 500;
+/// Longest pause: a code lives five minutes, so it gets some twenty attempts.
+const LONGEST_BACKOFF_MS: i64 = 20_000;
+/// Longest pause of a question that may be asked for days; what is waited for wakes it earlier.
+const LONGEST_QUESTION_MS: i64 = 10 * 60_000;
+
+/// Which attempt at a login this is.
+#[derive(Clone, Copy)]
+pub(super) struct Attempt {
+    /// Counts from 0.
+    pub number: u32,
+    /// When it was deferred; `None`: it is live.
+    pub since: Option<Millis>,
+}
+
+impl Parts {
+    pub(super) fn at_once(&self, login: &Login) -> Option<Resolved> {
+        let Evidence::OpenId {
+            openid,
+            unionid,
+            session_key,
+            data,
+            snapshot,
+            token,
+            payment,
+        } = &login.evidence
+        else {
+            return None;
+        };
+        let mut climb = self.climb(login, openid.clone());
+        if *snapshot {
+            // Openid and unionid are virtual and shared: no evidence (`docs/wechat.md` §5).
+            climb.reason = Some(Reason::SnapshotUser);
+            return Some(end(climb));
+        }
+        if data.is_some() && session_key.is_none() {
+            return None;
+        }
+        climb.provided(unionid.as_ref());
+        self.by_event_key(&mut climb, data.as_ref(), session_key.as_ref());
+        let leads = Leads {
+            token: token.as_ref(),
+            payment: payment.as_ref(),
+        };
+        let ask = climb.claims.is_empty() && self.asking.possible(&climb, leads);
+        let check = climb.in_doubt() && self.asking.checks(&climb);
+        (!ask && !check).then(|| end(climb))
+    }
+
+    fn climb<'a>(&'a self, login: &'a Login, openid: OpenId) -> Climb<'a> {
+        Climb::new(login, openid, &self.apps, &self.keys)
+    }
+
+    pub(super) async fn climb_up(
+        &self,
+        login: &Login,
+        attempt: Attempt,
+    ) -> Result<Resolved, MemoryFault> {
+        match &login.evidence {
+            Evidence::Code { code, data } => {
+                self.by_code(login, code, data.as_ref(), attempt).await
+            }
+            Evidence::OpenId { .. } => self.by_openid(login, attempt).await,
+        }
+    }
+
+    async fn by_code(
+        &self,
+        login: &Login,
+        code: &Secret,
+        data: Option<&EncryptedData>,
+        attempt: Attempt,
+    ) -> Result<Resolved, MemoryFault> {
+        let Some(app) = self.apps.get(&login.app) else {
+            let detail = "the appid is not configured";
+            return Ok(Resolved::Dead(DeadReason::UnknownApp, detail));
+        };
+        match self.exchange.exchange(app, code, login.occurred_at).await? {
+            Exchanged::Session(session, at) => {
+                self.by_session(login, session, data, at, attempt).await
+            }
+            Exchanged::Dead(reason, detail) => Ok(Resolved::Dead(reason, detail)),
+            Exchanged::Later(until) => {
+                let now = (self.clock)();
+                let backoff = now.plus(backoff_ms(attempt.number, LONGEST_BACKOFF_MS));
+                Ok(Resolved::Later(Box::new(Later {
+                    interim: None,
+                    for_key: false,
+                    next_at: until.map_or(backoff, |until| until.max(now)),
+                    expires_at: login.occurred_at.plus(CODE_LIFE_MS),
+                })))
+            }
+        }
+    }
+
+    async fn by_session(
+        &self,
+        login: &Login,
+        session: Session,
+        data: Option<&EncryptedData>,
+        at: Millis,
+        attempt: Attempt,
+    ) -> Result<Resolved, MemoryFault> {
+        let mut climb = self.climb(login, session.openid);
+        if session.snapshot {
+            climb.reason = Some(Reason::SnapshotUser);
+            return Ok(end(climb));
+        }
+        let method = match climb.app().map(|app| app.kind) {
+            Some(AppKind::MiniProgram) | None => Method::Code2Session,
+            Some(_) => Method::Oauth,
+        };
+        match session.unionid {
+            Some(Ok(unionid)) => climb.claim(unionid, method, at),
+            Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
+            None => {}
+        }
+        if let Some(key) = session.session_key {
+            if let Some(data) = data {
+                climb.decrypted(data, &key, Method::Decrypted, at);
+            }
+            if climb.claims.is_empty() {
+                climb.keep(&key, at, true);
+            }
+        } else if data.is_some() {
+            climb.note(Reason::NoSessionKey);
+        }
+        climb.note_unbound(at);
+        let leads = Leads {
+            token: session.token.as_ref(),
+            payment: None,
+        };
+        if !climb.claims.is_empty() || !self.asking.possible(&climb, leads) {
+            return Ok(end(climb));
+        }
+        if self.memory.held(climb.account.clone()).await?.resolved {
+            return Ok(end(climb));
+        }
+        let asked = self.ask(&mut climb, leads, attempt).await?;
+        Ok(self.asked(climb, asked, None, attempt))
+    }
+
+    async fn by_openid(&self, login: &Login, attempt: Attempt) -> Result<Resolved, MemoryFault> {
+        let Evidence::OpenId {
+            openid,
+            unionid,
+            session_key,
+            data,
+            token,
+            payment,
+            ..
+        } = &login.evidence
+        else {
+            return Ok(Resolved::Dead(DeadReason::InvalidField, "names no openid"));
+        };
+        let mut climb = self.climb(login, openid.clone());
+        climb.provided(unionid.as_ref());
+        self.by_event_key(&mut climb, data.as_ref(), session_key.as_ref());
+        let held = self.memory.held(climb.account.clone()).await?;
+        if let (Some(data), None) = (data, session_key) {
+            self.by_held_keys(&mut climb, data, &held);
+        }
+        if held.resolved || !climb.claims.is_empty() {
+            return Ok(end(climb));
+        }
+        let leads = Leads {
+            token: token.as_ref(),
+            payment: payment.as_ref(),
+        };
+        let asked = self.ask(&mut climb, leads, attempt).await?;
+        let waits = data.is_some() && climb.claims.is_empty() && !climb.sound;
+        let wait = if waits && climb.bound(login.occurred_at) {
+            let newest = held.keys.first().and_then(|sealed| climb.unseal(sealed));
+            let key = session_key.as_ref().or(newest.as_ref());
+            self.wait_for_key(&mut climb, session_key.is_some(), key, attempt)
+                .await?
+        } else {
+            None
+        };
+        Ok(self.asked(climb, asked, wait, attempt))
+    }
+
+    fn by_event_key(
+        &self,
+        climb: &mut Climb<'_>,
+        data: Option<&EncryptedData>,
+        key: Option<&Secret>,
+    ) {
+        let at = climb.login.occurred_at;
+        if let (Some(data), Some(key)) = (data, key) {
+            climb.decrypted(data, key, Method::DecryptedEventKey, at);
+        }
+        if let (Some(key), true) = (key, climb.claims.is_empty()) {
+            climb.keep(key, at, false);
+        }
+    }
+
+    fn by_held_keys(&self, climb: &mut Climb<'_>, data: &EncryptedData, held: &HeldKeys) {
+        for sealed in &held.keys {
+            let Some(key) = climb.unseal(sealed) else {
+                continue;
+            };
+            let method = if sealed.exchanged {
+                Method::Decrypted
+            } else {
+                Method::DecryptedEventKey
+            };
+            let at = climb.login.occurred_at;
+            if climb.decrypted(data, &key, method, at) {
+                break;
+            }
+        }
+        if held.keys.is_empty() {
+            climb.note(Reason::NoSessionKey);
+        }
+    }
+
+    /// Until when data that no key opened waits for another; `None`: no key would help. Data that
+    /// came with its key is corrupt unless WeChat says that the key is superseded.
+    async fn wait_for_key(
+        &self,
+        climb: &mut Climb<'_>,
+        own_key: bool,
+        key: Option<&Secret>,
+        attempt: Attempt,
+    ) -> Result<Option<Millis>, MemoryFault> {
+        let now = (self.clock)();
+        let end = attempt.since.unwrap_or(now).plus(KEY_WAIT_MS);
+        let mut superseded = None;
+        if let Some(key) = key.filter(|_| climb.in_doubt() && self.asking.checks(climb)) {
+            superseded = self.asking.superseded(climb, key).await?;
+        }
+        if superseded == Some(true) {
+            climb.note(Reason::SessionSuperseded);
+        }
+        let wait = superseded.unwrap_or(!own_key) && now < end;
+        Ok(wait.then_some(end))
+    }
+
+    async fn ask(
+        &self,
+        climb: &mut Climb<'_>,
+        leads: Leads<'_>,
+        attempt: Attempt,
+    ) -> Result<Asked, MemoryFault> {
+        let since = attempt.since.unwrap_or_else(|| (self.clock)());
+        self.asking.ask(climb, leads, since, attempt.number).await
+    }
+
+    /// What asking came to; `key_until`: until when a session key could still help.
+    fn asked(
+        &self,
+        climb: Climb<'_>,
+        asked: Asked,
+        key_until: Option<Millis>,
+        attempt: Attempt,
+    ) -> Resolved {
+        let now = (self.clock)();
+        let (next_at, expires_at) = match (asked, key_until) {
+            (Asked::Dead(reason, detail), _) => return Resolved::Dead(reason, detail),
+            (_, _) if !climb.claims.is_empty() => return end(climb),
+            (Asked::Done, None) => return end(climb),
+            (Asked::Done, Some(end)) => (end, end),
+            (Asked::Later { until, expires_at }, key_until) => {
+                let backoff = now.plus(backoff_ms(attempt.number, LONGEST_QUESTION_MS));
+                let next_at = until.map_or(backoff, |until| until.max(backoff));
+                (
+                    next_at.min(expires_at),
+                    expires_at.max(key_until.unwrap_or(expires_at)),
+                )
+            }
+        };
+        Resolved::Later(Box::new(Later {
+            interim: Some(interim(climb)),
+            for_key: key_until.is_some(),
+            next_at,
+            expires_at,
+        }))
+    }
+
+    /// Nobody waits any longer. What was begun goes on; the next attempt finds what it has noted.
+    pub(super) fn out_of_time(&self, login: &Login, attempt: Attempt) -> Resolved {
+        let now = (self.clock)();
+        let openid = match &login.evidence {
+            Evidence::Code { .. } => None,
+            Evidence::OpenId { openid, .. } => Some(openid.clone()),
+        };
+        let life = openid.as_ref().map_or(CODE_LIFE_MS, |_| KEY_WAIT_MS);
+        Resolved::Later(Box::new(Later {
+            interim: openid.map(|openid| interim(self.climb(login, openid))),
+            for_key: false,
+            next_at: now.plus(backoff_ms(attempt.number, LONGEST_BACKOFF_MS)),
+            expires_at: login.occurred_at.max(now).plus(life),
+        }))
+    }
+}
+
+/// The account as it is linked meanwhile.
+fn interim(mut climb: Climb<'_>) -> Sighting {
+    climb.reason = Some(Reason::Deferred);
+    climb.sighting()
+}
+
+fn end(climb: Climb<'_>) -> Resolved {
+    Resolved::Facts(Box::new(climb.sighting()))
+}
+
+/// Exponential, capped, with jitter over the upper half, so that what failed together does not
+/// come back together.
+fn backoff_ms(attempt: u32, longest: i64) -> i64 {
+    let full = (BACKOFF_MS << attempt.min(20)).min(longest);
+    rand::rng().random_range(full / 2..=full)
+}
