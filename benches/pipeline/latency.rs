@@ -1,5 +1,5 @@
 //! From the intake's 202 to a committed `account.linked`, at a steady rate: each login is posted at
-//! its time, whether or not the ones before were answered, and a reader of committed records notes
+//! its time, whether or not the ones before were answered (over 64 connections that stay), and a reader of committed records notes
 //! when it sees the revision that the login caused. One machine, one clock.
 
 use crate::loads::{Load, Loads};
@@ -9,9 +9,9 @@ use rdkafka::Message;
 use rdkafka::consumer::Consumer;
 use rdkafka::topic_partition_list::Offset;
 use serde::Serialize;
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
@@ -20,13 +20,21 @@ const WARM: Duration = Duration::from_secs(3);
 /// A link that takes longer does not come.
 const LATEST: Duration = Duration::from_secs(20);
 
+/// Pause before an event that was refused (503) is posted again.
+const BACK: Duration = Duration::from_millis(50);
+
+/// Of the gateways.
+const CONNECTIONS: usize = 64;
+
 /// What was found, in milliseconds.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Latency {
-    /// Logins posted in a second.
+    /// Logins taken in a second.
     pub rate: f64,
     /// How many are in the figures.
     pub logins: usize,
+    /// Times that one was refused (503) and posted again.
+    pub refused: usize,
     /// From the 202 to the link, half of them at most.
     pub p50: f64,
     /// 99 of 100 at most.
@@ -50,8 +58,27 @@ struct Told<'a> {
     cause: &'a str,
 }
 
-/// When events were posted and answered.
-type Answered = HashMap<String, (Instant, Instant)>;
+/// Stops the reader when it is dropped, whatever else goes wrong.
+struct Stop(Arc<AtomicBool>);
+
+impl Drop for Stop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// An event that was taken.
+struct Posted {
+    /// When it was posted first.
+    posted: Instant,
+    /// When its 202 came.
+    answer: Instant,
+    /// Times it was told to come back.
+    refused: usize,
+}
+
+/// By event.
+type Answered = HashMap<String, Posted>;
 
 /// Posts `rate` new accounts a second for `seconds`.
 pub async fn measure(
@@ -71,6 +98,7 @@ pub async fn measure(
     }
     roles.push(intake);
     let stop = Arc::new(AtomicBool::new(false));
+    let stopping = Stop(Arc::clone(&stop));
     let reading = read(ground, site, &stop);
     let events = u64::from(rate) * u64::from(seconds);
     let bodies: Vec<(String, Vec<u8>)> = (0..events)
@@ -80,13 +108,14 @@ pub async fn measure(
     let before: f64 = roles.iter().map(Process::cpu).sum();
     let begun = Instant::now();
     let answered = post(&http, &format!("{base}/v1/logins"), bodies, rate).await;
+    let posting = begun.elapsed().as_secs_f64();
     site.committed(events).await;
     let after: f64 = roles.iter().map(Process::cpu).sum();
-    stop.store(true, Ordering::Relaxed);
+    drop(stopping);
     let seen = reading.await.expect("read");
     let peak = roles[..workers].iter().map(Process::peak);
     let latency = Latency {
-        rate: f64::from(rate),
+        rate: events as f64 / posting,
         cpu_per_million: (after - before) / events as f64 * 1e6,
         peak_mib: peak.fold(0.0, f64::max),
         load: load(),
@@ -102,7 +131,7 @@ async fn ready(http: &reqwest::Client, base: &str) -> bool {
     answer.is_ok_and(|a| a.status().is_success())
 }
 
-/// Posts each at its time.
+/// Posts each at its time, or once a connection is free.
 async fn post(
     http: &reqwest::Client,
     url: &str,
@@ -110,29 +139,52 @@ async fn post(
     rate: u32,
 ) -> Answered {
     let begun = Instant::now();
-    let mut posting = JoinSet::new();
-    let mut answered = Answered::new();
-    for (n, (id, body)) in (0u32..).zip(bodies) {
-        let due = begun + Duration::from_secs(1) / rate * n;
-        tokio::time::sleep_until(due.into()).await;
+    let due = |n: u32| begun + Duration::from_secs(1) / rate * n;
+    let bodies = (0u32..)
+        .zip(bodies)
+        .map(|(n, (id, body))| (due(n), id, body));
+    let queue = Arc::new(Mutex::new(bodies.collect::<VecDeque<_>>()));
+    let mut gateways = JoinSet::new();
+    for _ in 0..CONNECTIONS {
+        let (http, url, queue) = (http.clone(), url.to_owned(), Arc::clone(&queue));
+        gateways.spawn(async move {
+            let mut answered = Vec::new();
+            loop {
+                let next = queue.lock().expect("sound").pop_front();
+                let Some((due, id, body)) = next else {
+                    return answered;
+                };
+                tokio::time::sleep_until(due.into()).await;
+                answered.push((id, one(&http, &url, body).await));
+            }
+        });
+    }
+    let answered = gateways.join_all().await;
+    answered.into_iter().flatten().collect()
+}
+
+/// Posts one until it is taken, as a gateway does.
+async fn one(http: &reqwest::Client, url: &str, body: Vec<u8>) -> Posted {
+    let (posted, mut refused) = (Instant::now(), 0);
+    loop {
         let request = http
             .post(url)
             .header("content-type", "application/json")
-            .body(body);
-        posting.spawn(async move {
-            let posted = Instant::now();
-            let answer = request.send().await.expect("an answer");
-            let at = Instant::now();
-            assert_eq!(answer.status(), 202);
-            answer.bytes().await.expect("a body");
-            (id, (posted, at))
-        });
-        while let Some(done) = posting.try_join_next() {
-            answered.extend([done.expect("posted")]);
+            .body(body.clone());
+        let answer = request.send().await.expect("an answer");
+        let (at, status) = (Instant::now(), answer.status());
+        let said = answer.text().await.expect("a body");
+        if status == 202 {
+            return Posted {
+                posted,
+                answer: at,
+                refused,
+            };
         }
+        assert_eq!(status, 503, "{said}");
+        refused += 1;
+        tokio::time::sleep(BACK).await;
     }
-    answered.extend(posting.join_all().await);
-    answered
 }
 
 /// Notes when the first revision of each cause is seen, until told to stop.
@@ -169,9 +221,15 @@ fn read(
 }
 
 fn figures(answered: &Answered, seen: &HashMap<String, Instant>, from: Instant) -> Latency {
-    let counted = answered.iter().filter(|(_, (posted, _))| *posted >= from);
-    let (mut links, mut answers) = (Vec::new(), Vec::new());
-    for (id, (posted, answer)) in counted {
+    let counted = answered.iter().filter(|(_, p)| p.posted >= from);
+    let (mut links, mut answers, mut again) = (Vec::new(), Vec::new(), 0);
+    for (id, one) in counted {
+        let Posted {
+            posted,
+            answer,
+            refused,
+        } = one;
+        again += refused;
         let link = seen.get(id).expect("every login is linked");
         // The link may be there before the answer is.
         let took = link.saturating_duration_since(*answer);
@@ -187,6 +245,7 @@ fn figures(answered: &Answered, seen: &HashMap<String, Instant>, from: Instant) 
     };
     Latency {
         logins: links.len(),
+        refused: again,
         p50: at(&links, 50),
         p99: at(&links, 99),
         max: at(&links, 100),

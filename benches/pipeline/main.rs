@@ -142,6 +142,7 @@ async fn main() {
     let loads = Loads::new(bench.options.stored);
     bench.stock(&stock, &loads).await;
     if bench.wants(Part::Throughput) {
+        bench.warm(&loads, &stock).await;
         for load in bench.options.loads.clone() {
             bench.load(load, &loads, &stock).await;
         }
@@ -182,6 +183,21 @@ impl Bench {
         eprintln!("{}: making {} events …", load.name(), self.options.events);
         let keys = Keys::load(&self.ground.dir.join("unilink.keys")).expect("keys");
         loads.records(load, self.options.events, &site.config, keys.hpke.current())
+    }
+
+    /// A run that does not count: the broker compiles its own code while it first works.
+    async fn warm(&self, loads: &Loads, stock: &str) {
+        eprintln!("warming up …");
+        let mut site = Site::new(&self.ground, Some(stock), None).await;
+        let records = self.records(Load::AllNew, loads, &site);
+        let task = Task {
+            load: Load::AllNew,
+            records: &records,
+            stored: loads.stored,
+            workers: 1,
+        };
+        run::run(&self.ground, &mut site, &task).await;
+        site.end().await;
     }
 
     /// One load, with all numbers of workers.
@@ -279,6 +295,21 @@ impl Bench {
         let database = services.database(&name, Some(stock)).await;
         let events = self.options.events;
         let measured = replay::ceiling(services, &database, recording, lanes, events).await;
+        let sql = "SELECT count(*) FROM accounts WHERE user_id IS NOT NULL";
+        let mut db = services::connect(&database).await;
+        let row = sqlx::Executor::fetch_one(&mut db, sql)
+            .await
+            .expect("a count");
+        let stored: i64 = sqlx::Row::get(&row, 0);
+        eprintln!(
+            "  {} statements of the worker, {stored} accounts then",
+            recording.statements()
+        );
+        assert!(
+            stored.unsigned_abs() > self.options.stored,
+            "nothing was replayed"
+        );
+        drop(db);
         services.drop_database(&name).await;
         measured
     }

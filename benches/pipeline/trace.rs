@@ -43,6 +43,11 @@ pub struct Recording {
 }
 
 impl Recording {
+    /// How many statements there are.
+    pub fn statements(&self) -> usize {
+        self.pieces.iter().map(|p| p.statements.len()).sum()
+    }
+
     fn add(&mut self, first: Statement) -> usize {
         let applies = is_appliers(&first.sql);
         let after = self.pieces.iter().filter(|p| p.applies).count();
