@@ -301,9 +301,9 @@ impl Bench {
             .await
             .expect("a count");
         let stored: i64 = sqlx::Row::get(&row, 0);
+        let (applier, relay) = recording.statements();
         eprintln!(
-            "  {} statements of the worker, {stored} accounts then",
-            recording.statements()
+            "  {applier} statements of the applier, {relay} of the relay; {stored} accounts then"
         );
         assert!(
             stored.unsigned_abs() > self.options.stored,

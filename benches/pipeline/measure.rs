@@ -80,7 +80,7 @@ impl Server {
         let own = ticks(self.0?, 10..14);
         let all = fs::read_dir("/proc").ok()?.filter_map(Result::ok);
         let pids = all.filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-        let parent = |pid: u32| stat(pid).and_then(|s| s.get(0).copied());
+        let parent = |pid: u32| stat(pid).and_then(|s| s.first().copied());
         let children = pids.filter(|pid| parent(*pid) == self.0.map(f64::from));
         Some(own + children.map(cpu).sum::<f64>())
     }

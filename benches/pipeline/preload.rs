@@ -27,13 +27,13 @@ pub async fn fill(database: &PgConnectOptions, loads: &Loads, namespace: Uuid) {
     let people = loads.stored / 2;
     let sql = "COPY unionids (tag) FROM STDIN";
     copy(&mut db, sql, people, |out, n| {
-        unionid(out, loads, namespace, n)
+        unionid(out, loads, namespace, n);
     })
     .await;
     let sql = "COPY accounts (own, user_id, generation, first_seen_at, revision, linked_at, key, \
                cause) FROM STDIN";
     copy(&mut db, sql, people, |out, n| {
-        accounts(out, loads, namespace, n)
+        accounts(out, loads, namespace, n);
     })
     .await;
     let sql = "COPY claims (account, unionid, at, verdict, reported, platform, union_id, method, \

@@ -43,9 +43,13 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// How many statements there are.
-    pub fn statements(&self) -> usize {
-        self.pieces.iter().map(|p| p.statements.len()).sum()
+    /// How many statements there are: of the applier, and of the relay.
+    pub fn statements(&self) -> (usize, usize) {
+        let count = |applies| {
+            let pieces = self.pieces.iter().filter(|p| p.applies == applies);
+            pieces.map(|p| p.statements.len()).sum()
+        };
+        (count(true), count(false))
     }
 
     fn add(&mut self, first: Statement) -> usize {
