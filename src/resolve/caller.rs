@@ -3,7 +3,7 @@
 
 use super::codes::{self, Action, Api};
 use super::failure::{CallError, CallFailure};
-use super::gate::{Gates, Pass};
+use super::gate::{Cause, Gates, Pass, TokenPass};
 use super::ports::{MemoryFault, Shelf};
 use super::wechat::Client;
 use crate::clock::Clock;
@@ -128,22 +128,57 @@ impl Caller {
         self.run(pass, app, api, request).await
     }
 
-    /// Parks the app for a reason that WeChat did not tell: its own token does not come.
+    /// Parks an API of the app for a reason that WeChat did not tell: what it needs is not there.
     #[must_use]
-    pub fn refuse(&self, app: &App, why: &'static str) -> Missed {
-        let (until, news) = self.gates.refuse(&app.id, None, self.now());
+    pub fn refuse(&self, app: &App, api: Api, why: &'static str) -> Missed {
+        let (cause, now) = (Cause::Words(why), self.now());
+        let (until, news) = self.gates.refuse(&app.id, Some(api), cause, now);
         if news {
-            tracing::error!(app = %app.id, why, "no call to WeChat for this app; it is parked");
+            tracing::error!(app = %app.id, api = api.word(), why,
+                "no call of this API for this app; it is parked");
         }
         self.tell(app, until);
         Missed::Later(Some(until))
     }
 
-    async fn accepted(&self, app: &App, api: Api) {
-        if !self.gates.accepted(&app.id, api) {
-            return;
+    /// Parks what needs the app's own token.
+    #[must_use]
+    pub fn refuse_token(&self, app: &App, why: &'static str) -> Missed {
+        let (cause, now) = (Cause::Words(why), self.now());
+        let (until, news) = self.gates.refuse_token(&app.id, cause, now);
+        if news {
+            tracing::error!(app = %app.id, why, "no call with this app's access token; it is parked");
         }
-        tracing::info!(app = %app.id, api = api.word(), "WeChat answers the app again");
+        self.tell(app, until);
+        Missed::Later(Some(until))
+    }
+
+    /// Permission to use the app's own token.
+    ///
+    /// # Errors
+    /// [`Missed::Later`]: it is parked.
+    pub fn enter_token(&self, app: &App) -> Result<TokenPass, Missed> {
+        let pass = self.gates.enter_token(&app.id, self.now());
+        pass.map_err(|until| Missed::Later(Some(until)))
+    }
+
+    /// WeChat takes the app's own token.
+    pub async fn token_accepted(&self, app: &App) {
+        if self.gates.token_accepted(&app.id) {
+            tracing::info!(app = %app.id, "WeChat takes the app's access token again");
+            self.well(app).await;
+        }
+    }
+
+    async fn accepted(&self, app: &App, api: Api) {
+        if self.gates.accepted(&app.id, api) {
+            tracing::info!(app = %app.id, api = api.word(), "WeChat answers the app again");
+            self.well(app).await;
+        }
+    }
+
+    /// What waits for the app need not wait longer.
+    async fn well(&self, app: &App) {
         metrics::gauge!(telemetry::WECHAT_PARKED, "app" => app.id.to_string()).set(0.0);
         if let Err(error) = self.shelf.hasten(&app.id).await {
             tracing::warn!(%error, "what waits for the app is tried again at its own time");
@@ -199,13 +234,14 @@ impl Caller {
         }
     }
 
-    /// The alarm, once for each time that the app is parked.
+    /// The alarm, once for each cause until the app is well again.
     fn refused(&self, app: &App, api: Api, fault: &CallError, now: Millis) {
-        let one = codes::of_one_api(fault.errcode);
-        let (until, news) = self.gates.refuse(&app.id, one.then_some(api), now);
+        let one = codes::of_one_api(api, fault.errcode);
+        let cause = Cause::Code(fault.errcode);
+        let (until, news) = self.gates.refuse(&app.id, one.then_some(api), cause, now);
         if news {
             let what = if one {
-                "WeChat refuses the app this API; it is parked, check its permissions and binding"
+                "WeChat refuses the app this API; it is parked, check its permissions, binding and addresses"
             } else {
                 "WeChat refuses the app; it is parked, check appid, secret, addresses and permissions"
             };

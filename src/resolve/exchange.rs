@@ -6,13 +6,13 @@
 //! request can last, since another worker may be about to note the answer (`docs/wechat.md` §3.1).
 
 use super::caller::{Caller, LAG_MS, Missed};
-use super::codes::Action;
+use super::codes::{Action, Api};
 use super::flights::Flights;
 use super::notes::{read_session, write_session};
 use super::ports::{Found, Mark, Memory, MemoryFault, Note};
 use super::tokens::read_token;
 use super::wechat::{CallError, Credential, Session};
-use crate::model::{Account, App, DeadReason, Millis, Secret};
+use crate::model::{Account, App, AppKind, DeadReason, Millis, Secret};
 use crate::seal::Keys;
 use crate::telemetry;
 use serde::{Deserialize, Serialize};
@@ -91,8 +91,9 @@ impl Exchange {
         code: &Secret,
         occurred_at: Millis,
     ) -> Result<Exchanged, MemoryFault> {
-        if app.component.is_none() && app.secret.is_none() {
-            let detail = "the app has no secret configured to exchange codes with";
+        if !app.exchanges_codes() {
+            let detail =
+                "the app has neither secret nor component configured to exchange codes with";
             return Ok(Exchanged::Dead(DeadReason::UnsupportedEvidence, detail));
         }
         let marks = self.marks(app, code);
@@ -143,7 +144,11 @@ impl Exchange {
         if let Some(component) = &app.component {
             let Some(token) = read_token(&component.token_file).await else {
                 let why = "the file with the component_access_token cannot be read, or is empty";
-                return Err(self.caller.refuse(app, why));
+                let api = match app.kind {
+                    AppKind::MiniProgram => Api::ComponentCode2Session,
+                    _ => Api::ComponentOauthToken,
+                };
+                return Err(self.caller.refuse(app, api, why));
             };
             let id = component.id.clone();
             return Ok(Credential::Component { id, token });
@@ -289,7 +294,8 @@ pub fn lost_code(
 /// What WeChat says about the code for good; `None`: nothing about the code.
 fn refusal(fault: &CallError, sent_before: bool) -> Option<Refusal> {
     match fault.action() {
-        Action::CodeDead => Some(Refusal::Used { lost: sent_before }),
+        // Only a new login, or a new round of OAuth, brings another code.
+        Action::CodeDead | Action::Reauthorise => Some(Refusal::Used { lost: sent_before }),
         Action::UserBlocked => Some(Refusal::Blocked),
         Action::BadInput => Some(Refusal::Malformed),
         _ => None,

@@ -50,6 +50,8 @@ struct Gate {
     strained: Arc<Semaphore>,
     unanswered: u32,
     breaker: Breaker,
+    /// Whether the app's own token is good, wherever it comes from.
+    token: Breaker,
     apis: FxHashMap<Api, Line>,
 }
 
@@ -60,11 +62,22 @@ struct Line {
     rate: Option<Arc<DefaultDirectRateLimiter>>,
 }
 
+/// What a refusal says: WeChat's code, or our own reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// `errcode`; `None`: a status or an answer without one.
+    Code(Option<i64>),
+    /// In words.
+    Words(&'static str),
+}
+
 /// Opens with a refusal; after its pause one request at a time tries again.
 #[derive(Debug)]
 struct Breaker {
     until: Millis,
     refusals: u32,
+    /// What the operator was told last.
+    told: Option<Cause>,
     probing: Arc<AtomicBool>,
 }
 
@@ -73,6 +86,7 @@ impl Default for Breaker {
         Self {
             until: Millis(i64::MIN),
             refusals: 0,
+            told: None,
             probing: Arc::default(),
         }
     }
@@ -87,6 +101,12 @@ pub struct Pass {
     _probes: [Option<Probe>; 2],
 }
 
+/// Permission to use the app's own token; giving it back is dropping it.
+#[derive(Debug)]
+pub struct TokenPass {
+    _probe: Option<Probe>,
+}
+
 /// The one request that tries whether a refusal is over.
 #[derive(Debug)]
 struct Probe(Arc<AtomicBool>);
@@ -98,14 +118,22 @@ impl Drop for Probe {
 }
 
 impl Breaker {
-    fn refuse(&mut self, now: Millis) -> (Millis, bool) {
+    /// Until when it is parked, and whether that is news: an operator who is told the same once a
+    /// minute stops to listen.
+    fn refuse(&mut self, cause: Cause, now: Millis) -> (Millis, bool) {
         if self.until > now {
             return (self.until, false);
         }
         let pause = (FIRST_PARK_MS << self.refusals.min(8)).min(LONGEST_PARK_MS);
         self.refusals += 1;
         self.until = now.plus(pause);
-        (self.until, true)
+        (self.until, self.told.replace(cause) != Some(cause))
+    }
+
+    /// Whether it had been refused.
+    fn accept(&mut self) -> bool {
+        self.told = None;
+        std::mem::take(&mut self.refusals) > 0
     }
 
     /// Lets a request through; after a refusal only one at a time.
@@ -211,15 +239,43 @@ impl Gates {
     }
 
     /// WeChat refuses the app (or, if `api` is given, that API of it): parks it, longer each time.
-    /// Returns until when, and whether this is news (the caller then raises the alarm once, not
-    /// per event).
-    pub fn refuse(&self, app: &AppId, api: Option<Api>, now: Millis) -> (Millis, bool) {
+    /// Until when, and whether the cause is news.
+    pub fn refuse(
+        &self,
+        app: &AppId,
+        api: Option<Api>,
+        cause: Cause,
+        now: Millis,
+    ) -> (Millis, bool) {
         let mut apps = self.lock();
         let gate = self.gate(&mut apps, app);
         match api {
-            None => gate.breaker.refuse(now),
-            Some(api) => self.line(gate, api).breaker.refuse(now),
+            None => gate.breaker.refuse(cause, now),
+            Some(api) => self.line(gate, api).breaker.refuse(cause, now),
         }
+    }
+
+    /// The same for the app's own token: what needs none goes on.
+    pub fn refuse_token(&self, app: &AppId, cause: Cause, now: Millis) -> (Millis, bool) {
+        let mut apps = self.lock();
+        self.gate(&mut apps, app).token.refuse(cause, now)
+    }
+
+    /// Whether the app's own token may be used; after a refusal by one at a time, until the pass is
+    /// dropped.
+    ///
+    /// # Errors
+    /// It is refused: until when.
+    pub fn enter_token(&self, app: &AppId, now: Millis) -> Result<TokenPass, Millis> {
+        let mut apps = self.lock();
+        let probe = self.gate(&mut apps, app).token.enter(now)?;
+        Ok(TokenPass { _probe: probe })
+    }
+
+    /// WeChat takes the app's own token. Whether it had been refused before.
+    pub fn token_accepted(&self, app: &AppId) -> bool {
+        let mut apps = self.lock();
+        apps.get_mut(app).is_some_and(|gate| gate.token.accept())
     }
 
     /// Parks an API of the app until `until` (a limit that ends by itself).
@@ -239,10 +295,8 @@ impl Gates {
         };
         gate.unanswered = 0;
         let line = gate.apis.entry(api).or_default();
-        let refused = gate.breaker.refusals + line.breaker.refusals > 0;
-        gate.breaker.refusals = 0;
-        line.breaker.refusals = 0;
-        refused
+        let whole = gate.breaker.accept();
+        line.breaker.accept() || whole
     }
 
     /// A call got no answer in time.
@@ -258,6 +312,7 @@ impl Gates {
             strained: Arc::new(Semaphore::new(STRAINED_SLOTS)),
             unanswered: 0,
             breaker: Breaker::default(),
+            token: Breaker::default(),
             apis: FxHashMap::default(),
         })
     }
@@ -289,6 +344,8 @@ mod tests {
     use super::*;
 
     const API: Api = Api::Code2Session;
+    const SECRET: Cause = Cause::Code(Some(40_125));
+    const ADDRESS: Cause = Cause::Code(Some(40_164));
 
     fn gates() -> (Gates, AppId, AppId) {
         let limits = Limits {
@@ -307,29 +364,70 @@ mod tests {
     #[test]
     fn refusals_park_one_app_longer_each_time() {
         let (gates, a, b) = gates();
-        assert_eq!(gates.refuse(&a, None, Millis(0)), (Millis(5_000), true));
-        assert_eq!(gates.refuse(&a, None, Millis(10)), (Millis(5_000), false));
         assert_eq!(
-            gates.refuse(&a, None, Millis(5_000)),
-            (Millis(15_000), true)
+            gates.refuse(&a, None, SECRET, Millis(0)),
+            (Millis(5_000), true)
+        );
+        assert_eq!(
+            gates.refuse(&a, None, SECRET, Millis(10)),
+            (Millis(5_000), false)
+        );
+        assert_eq!(
+            gates.refuse(&a, None, SECRET, Millis(5_000)),
+            (Millis(15_000), false)
         );
         assert_eq!(gates.parked(&b, API, Millis(0)), None);
         for _ in 0..20 {
             let until = gates.parked(&a, API, Millis(0)).expect("parked");
-            gates.refuse(&a, None, until);
+            gates.refuse(&a, None, SECRET, until);
         }
         let until = gates.parked(&a, API, Millis(0)).expect("parked");
-        let (next, _) = gates.refuse(&a, None, until);
+        let (next, _) = gates.refuse(&a, None, SECRET, until);
         assert_eq!(next.since(until), LONGEST_PARK_MS);
         assert!(gates.accepted(&a, API));
         assert!(!gates.accepted(&a, API));
-        assert_eq!(gates.refuse(&a, None, next).0.since(next), FIRST_PARK_MS);
+        assert_eq!(
+            gates.refuse(&a, None, SECRET, next).0.since(next),
+            FIRST_PARK_MS
+        );
+    }
+
+    #[test]
+    fn the_same_refusal_is_told_once_until_it_is_over() {
+        let (gates, a, _) = gates();
+        let mut at = Millis(0);
+        let mut refuse = |cause| {
+            let (until, news) = gates.refuse(&a, None, cause, at);
+            at = until;
+            news
+        };
+        let told = [SECRET, SECRET, ADDRESS, ADDRESS, SECRET].map(&mut refuse);
+        assert_eq!(told, [true, false, true, false, true]);
+        assert!(gates.accepted(&a, API));
+        assert!(refuse(SECRET));
+    }
+
+    #[test]
+    fn a_refused_token_leaves_what_needs_none_open() {
+        let (gates, a, _) = gates();
+        let cause = Cause::Words("no file");
+        let (until, news) = gates.refuse_token(&a, cause, Millis(0));
+        assert!(news && gates.parked(&a, API, Millis(0)).is_none());
+        assert_eq!(gates.enter_token(&a, Millis(0)).err(), Some(until));
+        assert!(!gates.accepted(&a, API), "says nothing of the token");
+        let probe = gates.enter_token(&a, until).expect("the probe");
+        let second = gates.enter_token(&a, until).err();
+        assert_eq!(second, Some(until.plus(PROBE_MS)));
+        drop(probe);
+        assert!(gates.token_accepted(&a) && !gates.token_accepted(&a));
+        let _one = gates.enter_token(&a, until).expect("open");
+        assert!(gates.enter_token(&a, until).is_ok());
     }
 
     #[test]
     fn a_refused_api_leaves_the_others_open() {
         let (gates, a, _) = gates();
-        gates.refuse(&a, Some(Api::UserInfo), Millis(0));
+        gates.refuse(&a, Some(Api::UserInfo), SECRET, Millis(0));
         assert!(gates.parked(&a, Api::UserInfo, Millis(0)).is_some());
         assert_eq!(gates.parked(&a, API, Millis(0)), None);
         gates.park(&a, API, Millis(70));
@@ -356,7 +454,7 @@ mod tests {
             ..Limits::default()
         };
         let (gates, app) = (Gates::new(limits), AppId::parse("wxa").expect("valid"));
-        let (until, _) = gates.refuse(&app, None, Millis(0));
+        let (until, _) = gates.refuse(&app, None, SECRET, Millis(0));
         assert_eq!(gates.admit(&app, API, at(0)).await.err(), Some(until));
         let probe = gates.admit(&app, API, at(5_000)).await.expect("the probe");
         let second = gates.admit(&app, API, at(5_000)).await.err();

@@ -75,7 +75,7 @@ impl Tokens {
     /// newer one if WeChat refuses that.
     ///
     /// # Errors
-    /// [`Missed`]; a token that is refused twice parks the app.
+    /// [`Missed`]; a token that is refused twice parks what needs it.
     pub async fn ask<T, F>(
         &self,
         app: &App,
@@ -85,6 +85,7 @@ impl Tokens {
     where
         F: Future<Output = Result<T, CallError>>,
     {
+        let _pass = self.caller.enter_token(app)?;
         let mut token = self.get(app, None).await?;
         for last in [false, true] {
             let call = self
@@ -97,11 +98,16 @@ impl Tokens {
                     }
                     token = self.get(app, Some(&token)).await?;
                 }
-                other => return other,
+                other => {
+                    if matches!(other, Ok(_) | Err(Missed::Fault(_))) {
+                        self.caller.token_accepted(app).await;
+                    }
+                    return other;
+                }
             }
         }
         let why = "a token that WeChat has just issued is refused: does something else refresh this app's token?";
-        Err(self.caller.refuse(app, why))
+        Err(self.caller.refuse_token(app, why))
     }
 
     /// The app's token, newer than the refused one.
@@ -174,7 +180,7 @@ impl Tokens {
         if refused.is_some_and(|r| r.text == issued.token) {
             shelf.release(&app.id, version).await?;
             let why = "WeChat refuses the token that it issues as the app's current one";
-            return Err(self.caller.refuse(app, why));
+            return Err(self.caller.refuse_token(app, why));
         }
         let token = self.dated(issued, version + 1);
         let sealed = self.seal(app, &token)?;
@@ -184,7 +190,9 @@ impl Tokens {
 
     async fn issue(&self, app: &App) -> Result<Issued, Missed> {
         let Some(secret) = app.secret.clone() else {
-            return Err(self.caller.refuse(app, "the app has no secret configured"));
+            return Err(self
+                .caller
+                .refuse_token(app, "the app has no secret configured"));
         };
         let (id, plain) = (app.id.clone(), app.token == TokenSource::Plain);
         let request = |client: Client| async move {
@@ -219,11 +227,11 @@ impl Tokens {
     ) -> Result<Token, Missed> {
         let Some(text) = read_token(path).await else {
             let why = "the file with the app's token cannot be read, or is empty";
-            return Err(self.caller.refuse(app, why));
+            return Err(self.caller.refuse_token(app, why));
         };
         if refused.is_some_and(|r| r.text == text) {
             let why = "WeChat refuses the token of the file, and the file holds no newer one";
-            return Err(self.caller.refuse(app, why));
+            return Err(self.caller.refuse_token(app, why));
         }
         Ok(Token {
             version: refused.map_or(0, |r| r.version + 1),

@@ -21,6 +21,8 @@ pub(super) struct Call {
     /// What the request is about, the same whenever it is sent again.
     pub(super) subject: u64,
     fault: Option<Fault>,
+    /// What [`Fault::Refused`] answers.
+    errcode: i32,
     full: bool,
     string_errcode: bool,
     /// The app's token is killed as it is used.
@@ -90,6 +92,7 @@ impl Simulator {
             subject,
             full,
             fault: faults.draw(subject, attempt).filter(|_| proper),
+            errcode: faults.errcode,
             string_errcode: faults.as_string(subject, attempt),
             token_dies: faults.token_dies(subject, attempt),
             delay_ms: faults.delay_ms(subject, attempt),
@@ -137,6 +140,7 @@ impl Simulator {
             Some(Fault::Busy) => return self.refuse(call, -1, Last::Fault),
             Some(Fault::MinuteLimit) => return self.refuse(call, 45011, Last::Fault),
             Some(Fault::DayLimit) => return self.refuse(call, 45009, Last::Fault),
+            Some(Fault::Refused) => return self.refuse(call, call.errcode, Last::Fault),
             Some(fault) => fault,
         };
         if matches!(fault, Fault::SpentHang | Fault::SpentCut) {

@@ -62,6 +62,10 @@ pub struct Wish {
     pub more: String,
     /// The value of `wechat.timeout`.
     pub timeout: &'static str,
+    /// The company, instead of the default one of `seed`.
+    pub world: Option<World>,
+    /// How WeChat behaves.
+    pub settings: Settings,
 }
 
 impl Default for Wish {
@@ -70,6 +74,11 @@ impl Default for Wish {
             seed: 1,
             more: String::new(),
             timeout: "5s",
+            world: None,
+            settings: Settings {
+                remember_codes: true,
+                ..Settings::default()
+            },
         }
     }
 }
@@ -78,16 +87,13 @@ impl Rig {
     /// Prepares everything; nothing runs but the simulator.
     pub async fn new(wish: Wish) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut world = World::new(wish.seed).unwrap();
+        let world = wish.world.map_or_else(|| World::new(wish.seed), Ok);
+        let mut world = world.unwrap();
         world.blocked_share = 0.0;
         // Whether a follower is asked about depends on what is known of them by then, which the verdict
         // on a history does not follow.
         world.follower_share = 0.0;
-        let settings = Settings {
-            remember_codes: true,
-            ..Settings::default()
-        };
-        let sim = Arc::new(Simulator::new(world, settings, clock::system()));
+        let sim = Arc::new(Simulator::new(world, wish.settings, clock::system()));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let wechat = listener.local_addr().unwrap();
         let end = CancellationToken::new();
