@@ -12,7 +12,7 @@ use super::notes::{read_session, write_session};
 use super::ports::{Found, Mark, Memory, MemoryFault, Note};
 use super::tokens::read_token;
 use super::wechat::{CallError, Credential, Session};
-use crate::model::{Account, App, DeadReason, Millis, Secret};
+use crate::model::{Account, App, AppId, DeadReason, Millis, Secret};
 use crate::seal::Keys;
 use crate::telemetry;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,11 @@ impl Exchange {
         }
     }
 
+    /// Whether calls of the app hang.
+    pub(super) fn strained(&self, app: &AppId) -> bool {
+        self.caller.strained(app)
+    }
+
     /// Exchanges a code that was issued at about `occurred_at`.
     ///
     /// # Errors
@@ -143,7 +148,8 @@ impl Exchange {
         if let Some(component) = &app.component {
             let Some(token) = read_token(&component.token_file).await else {
                 let why = "the file with the component_access_token cannot be read, or is empty";
-                return Err(self.caller.refuse(app, why));
+                let api = Credential::api_of_component(app.kind);
+                return Err(self.caller.refuse(app, api, why));
             };
             let id = component.id.clone();
             return Ok(Credential::Component { id, token });
