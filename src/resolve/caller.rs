@@ -3,11 +3,11 @@
 
 use super::codes::{self, Action, Api};
 use super::failure::{CallError, CallFailure};
-use super::gate::{Cause, Gates, Pass, TokenPass};
+use super::gate::{Cause, Gates, Pass};
 use super::ports::{MemoryFault, Shelf};
 use super::wechat::Client;
 use crate::clock::Clock;
-use crate::model::{App, Millis};
+use crate::model::{App, AppId, Millis};
 use crate::telemetry;
 use std::future::Future;
 use std::sync::Arc;
@@ -99,14 +99,19 @@ impl Caller {
     ) -> Result<T, Missed> {
         let begun = Instant::now();
         let answer = request.await;
-        drop(pass);
         count(app, api, begun, &answer);
         match answer {
             Ok(value) => {
+                drop(pass);
                 self.accepted(app, api).await;
                 Ok(value)
             }
-            Err(fault) => Err(self.judge(app, api, fault).await),
+            Err(fault) => {
+                let missed = self.judge(app, api, fault).await;
+                // Not before: who tries next must find the app parked if it is.
+                drop(pass);
+                Err(missed)
+            }
         }
     }
 
@@ -128,57 +133,30 @@ impl Caller {
         self.run(pass, app, api, request).await
     }
 
-    /// Parks an API of the app for a reason that WeChat did not tell: what it needs is not there.
+    /// Whether calls of the app hang.
+    #[must_use]
+    pub fn strained(&self, app: &AppId) -> bool {
+        self.gates.strained(app)
+    }
+
+    /// Parks an API of the app for a reason that WeChat did not tell: the token for it does not come.
+    /// The APIs that go without that token go on.
     #[must_use]
     pub fn refuse(&self, app: &App, api: Api, why: &'static str) -> Missed {
         let (cause, now) = (Cause::Words(why), self.now());
         let (until, news) = self.gates.refuse(&app.id, Some(api), cause, now);
         if news {
-            tracing::error!(app = %app.id, api = api.word(), why,
-                "no call of this API for this app; it is parked");
+            tracing::error!(app = %app.id, api = api.word(), why, "no such call to WeChat for this app; it is parked");
         }
         self.tell(app, until);
         Missed::Later(Some(until))
-    }
-
-    /// Parks what needs the app's own token.
-    #[must_use]
-    pub fn refuse_token(&self, app: &App, why: &'static str) -> Missed {
-        let (cause, now) = (Cause::Words(why), self.now());
-        let (until, news) = self.gates.refuse_token(&app.id, cause, now);
-        if news {
-            tracing::error!(app = %app.id, why, "no call with this app's access token; it is parked");
-        }
-        self.tell(app, until);
-        Missed::Later(Some(until))
-    }
-
-    /// Permission to use the app's own token.
-    ///
-    /// # Errors
-    /// [`Missed::Later`]: it is parked.
-    pub fn enter_token(&self, app: &App) -> Result<TokenPass, Missed> {
-        let pass = self.gates.enter_token(&app.id, self.now());
-        pass.map_err(|until| Missed::Later(Some(until)))
-    }
-
-    /// WeChat takes the app's own token.
-    pub async fn token_accepted(&self, app: &App) {
-        if self.gates.token_accepted(&app.id) {
-            tracing::info!(app = %app.id, "WeChat takes the app's access token again");
-            self.well(app).await;
-        }
     }
 
     async fn accepted(&self, app: &App, api: Api) {
-        if self.gates.accepted(&app.id, api) {
-            tracing::info!(app = %app.id, api = api.word(), "WeChat answers the app again");
-            self.well(app).await;
+        if !self.gates.accepted(&app.id, api) {
+            return;
         }
-    }
-
-    /// What waits for the app need not wait longer.
-    async fn well(&self, app: &App) {
+        tracing::info!(app = %app.id, api = api.word(), "WeChat answers the app again");
         metrics::gauge!(telemetry::WECHAT_PARKED, "app" => app.id.to_string()).set(0.0);
         if let Err(error) = self.shelf.hasten(&app.id).await {
             tracing::warn!(%error, "what waits for the app is tried again at its own time");
@@ -191,7 +169,9 @@ impl Caller {
         match fault.action() {
             Action::MinuteLimit => {
                 let next = Millis((now.0.div_euclid(MINUTE_MS) + 1) * MINUTE_MS + LAG_MS);
-                self.gates.park(&app.id, api, next);
+                // The request waits for the next minute; the limit may be that of one user, so
+                // that the others are tried sooner.
+                self.gates.limit(&app.id, api, now, next);
                 Missed::Later(Some(next))
             }
             Action::DailyQuota => {

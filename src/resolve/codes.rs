@@ -79,25 +79,24 @@ fn credential(api: Api) -> Credential {
     }
 }
 
+/// Whether the API's requests carry the app's token.
+#[must_use]
+pub fn by_app_token(api: Api) -> bool {
+    credential(api) == Credential::AppToken
+}
+
 /// The caller's address is not on the app's list.
 pub const ADDRESS_REFUSED: i64 = 40164;
 /// No permission for the API, or a token of the wrong kind.
 const NO_PERMISSION: i64 = 48001;
 /// The app is in no Open Platform account: there is nothing to tell, now or soon.
 pub const NOT_BOUND: i64 = 89002;
-/// An administrator has to confirm the caller's address.
-const ADDRESS_UNCONFIRMED: i64 = 89503;
 /// The account is frozen or gone: no API answers.
 const ACCOUNT_GONE: i64 = 50002;
-/// Refusals of one API, not of the app as a whole: no permission, banned, not bound to a platform,
-/// and, at the token APIs alone, the caller's address (`docs/wechat.md` §2).
-const OF_ONE_API: [i64; 5] = [
-    NO_PERMISSION,
-    48004,
-    NOT_BOUND,
-    ADDRESS_REFUSED,
-    ADDRESS_UNCONFIRMED,
-];
+/// Refusals of one API, not of the app as a whole: no permission, banned, not bound to a platform, and
+/// the addresses, which WeChat checks where tokens are given out (`docs/wechat.md` §2) and maybe not
+/// where codes are exchanged: a code must not die for that.
+const OF_ONE_API: [i64; 5] = [NO_PERMISSION, 48004, NOT_BOUND, ADDRESS_REFUSED, 89503];
 
 /// `docs/wechat.md` §2, row by row, then what §1 says of malformed requests.
 const TABLE: &[(Action, &[i64])] = &[

@@ -6,13 +6,13 @@
 //! request can last, since another worker may be about to note the answer (`docs/wechat.md` §3.1).
 
 use super::caller::{Caller, LAG_MS, Missed};
-use super::codes::{Action, Api};
+use super::codes::Action;
 use super::flights::Flights;
 use super::notes::{read_session, write_session};
 use super::ports::{Found, Mark, Memory, MemoryFault, Note};
 use super::tokens::read_token;
 use super::wechat::{CallError, Credential, Session};
-use crate::model::{Account, App, AppKind, DeadReason, Millis, Secret};
+use crate::model::{Account, App, AppId, DeadReason, Millis, Secret};
 use crate::seal::Keys;
 use crate::telemetry;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,11 @@ impl Exchange {
         }
     }
 
+    /// Whether calls of the app hang.
+    pub(super) fn strained(&self, app: &AppId) -> bool {
+        self.caller.strained(app)
+    }
+
     /// Exchanges a code that was issued at about `occurred_at`.
     ///
     /// # Errors
@@ -144,10 +149,7 @@ impl Exchange {
         if let Some(component) = &app.component {
             let Some(token) = read_token(&component.token_file).await else {
                 let why = "the file with the component_access_token cannot be read, or is empty";
-                let api = match app.kind {
-                    AppKind::MiniProgram => Api::ComponentCode2Session,
-                    _ => Api::ComponentOauthToken,
-                };
+                let api = Credential::api_of_component(app.kind);
                 return Err(self.caller.refuse(app, api, why));
             };
             let id = component.id.clone();

@@ -100,11 +100,14 @@ impl Parts {
             Exchanged::Later(until) => {
                 let now = (self.clock)();
                 let backoff = now.plus(backoff_ms(attempt.number, LONGEST_BACKOFF_MS));
+                let expires_at = login.occurred_at.plus(CODE_LIFE_MS);
+                // A quota may be spent for hours; a code is dead long before.
+                let latest = expires_at.plus(1).max(backoff);
                 Ok(Resolved::Later(Box::new(Later {
                     interim: None,
                     for_key: false,
-                    next_at: until.map_or(backoff, |until| until.max(now)),
-                    expires_at: login.occurred_at.plus(CODE_LIFE_MS),
+                    next_at: until.map_or(backoff, |until| until.max(now).min(latest)),
+                    expires_at,
                 })))
             }
         }

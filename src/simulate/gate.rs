@@ -104,6 +104,10 @@ impl Simulator {
             api.in_flight += 1;
             api.most_in_flight = api.most_in_flight.max(api.in_flight);
         });
+        let mut counts = lock(&self.counts);
+        counts.in_flight += 1;
+        counts.most_in_flight = counts.most_in_flight.max(counts.in_flight);
+        drop(counts);
         call
     }
 
@@ -121,6 +125,8 @@ impl Simulator {
         self.count(call, |api| {
             api.in_flight = api.in_flight.saturating_sub(1);
         });
+        let mut counts = lock(&self.counts);
+        counts.in_flight = counts.in_flight.saturating_sub(1);
     }
 
     /// Decides a request. Only here does it take effect.

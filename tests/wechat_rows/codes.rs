@@ -66,7 +66,8 @@ async fn what_a_code_does_not_tell_is_asked() {
         if follows {
             scene.linked(1, person, "user_info").await;
         } else {
-            scene.unresolved(1, person, "not_following").await;
+            // The largest reason is shown: with another scope it would be known.
+            scene.unresolved(1, person, "user_token_refused").await;
         }
     }
     assert_eq!(

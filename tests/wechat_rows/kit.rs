@@ -69,7 +69,8 @@ impl Scene {
                 bound_since: Millis(0),
             })
             .collect();
-        let world = World::build(7, &["main"], &specs).unwrap();
+        let mut world = World::build(7, &["main"], &specs).unwrap();
+        (world.blocked_share, world.follower_share) = (0.0, 0.0);
         let rig = Rig::new(Wish {
             world: Some(world),
             settings: Settings {

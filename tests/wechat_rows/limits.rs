@@ -106,27 +106,35 @@ async fn a_days_quota_stops_one_api_of_one_app_and_tells_the_operator() {
     let (person, _) = scene.login(2).await;
     scene.linked(2, person, "oauth").await;
     let alarms = scene.alarms(2);
-    assert!(alarms.len() == 1 && alarms[0].contains("quota is spent"), "{alarms:?}");
+    assert!(
+        alarms.len() == 1 && alarms[0].contains("quota is spent"),
+        "{alarms:?}"
+    );
     // Until midnight in Beijing.
     assert!(alarms[0].contains("T16:00:00"), "{alarms:?}");
 
     // Codes do not live as long as a day: they are told dead when they are.
-    each(CHANNELS.into_iter().enumerate().map(async |(n, (_, _, api))| {
-        let before = scene.alarms(n).len();
-        day(n, api, Some(0));
-        let session = scene.session(n, scene.person());
-        let code = scene.rig.sim.code(&session);
-        scene.hide(&code);
-        let at = crate::harness::now().plus(-297_000).to_string();
-        let old = json!({"code": code, "occurred_at": at});
-        let id = scene.post(n, old).await;
-        scene.answered(n, api, 45009).await;
-        scene.dead(&id, "code_lost").await;
-        let (_, id) = scene.login(n).await;
-        scene.fate(&id, "deferred").await;
-        assert_eq!(scene.answers(n, api, 45009), 1);
-        assert_eq!(scene.alarms(n).len(), before + 1);
-    }))
+    each(
+        CHANNELS
+            .into_iter()
+            .enumerate()
+            .map(async |(n, (_, _, api))| {
+                let before = scene.alarms(n).len();
+                day(n, api, Some(0));
+                let session = scene.session(n, scene.person());
+                let code = scene.rig.sim.code(&session);
+                scene.hide(&code);
+                let at = crate::harness::now().plus(-297_000).to_string();
+                let old = json!({"code": code, "occurred_at": at});
+                let id = scene.post(n, old).await;
+                scene.answered(n, api, 45009).await;
+                scene.dead(&id, "code_lost").await;
+                let (_, id) = scene.login(n).await;
+                scene.fate(&id, "deferred").await;
+                assert_eq!(scene.answers(n, api, 45009), 1);
+                assert_eq!(scene.alarms(n).len(), before + 1);
+            }),
+    )
     .await;
     scene.end().await;
 }

@@ -19,8 +19,8 @@ const OWN: [(AppKind, Way, Api); 7] = [
 ];
 /// What an exchange with an AppSecret may be refused with: a refused credential is the secret there.
 const REFUSALS: [i32; 19] = [
-    40013, 40125, 40164, 40002, 41001, 41002, 41004, 40243, 89503, 48001, 48004, 50002, 89002, 43001,
-    43002, 43003, 40001, 40014, 42001,
+    40013, 40125, 40164, 40002, 41001, 41002, 41004, 40243, 89503, 48001, 48004, 50002, 89002,
+    43001, 43002, 43003, 40001, 40014, 42001,
 ];
 /// What an exchange by a third-party platform may be refused with.
 const OF_COMPONENTS: [i32; 12] = [
@@ -75,7 +75,10 @@ async fn an_app_that_is_refused_is_parked_told_once_and_goes_on_by_itself() {
             let (person, _) = scene.login(7).await;
             let begun = std::time::Instant::now();
             scene.linked(7, person, "code2session").await;
-            assert!(begun.elapsed() < Duration::from_secs(4), "held up by others");
+            assert!(
+                begun.elapsed() < Duration::from_secs(4),
+                "held up by others"
+            );
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     };
@@ -106,7 +109,10 @@ async fn a_refused_component_is_parked_told_once_and_goes_on_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_components_token_is_read_from_its_file_again() {
-    let apps = [(MiniProgram, Way::Component), (OfficialAccount, Way::Component)];
+    let apps = [
+        (MiniProgram, Way::Component),
+        (OfficialAccount, Way::Component),
+    ];
     let scene = Scene::of(&apps, Settings::default()).await;
     std::fs::remove_file(scene.rig.dir.path().join(crate::kit::COMPONENT_FILE)).unwrap();
     let (mini, one) = scene.login(0).await;
@@ -114,7 +120,10 @@ async fn a_components_token_is_read_from_its_file_again() {
     for (n, id) in [one, two].iter().enumerate() {
         scene.fate(id, "deferred").await;
         let alarms = scene.alarms(n);
-        assert!(alarms.len() == 1 && alarms[0].contains("cannot be read"), "{alarms:?}");
+        assert!(
+            alarms.len() == 1 && alarms[0].contains("cannot be read"),
+            "{alarms:?}"
+        );
     }
     scene.component("61_an-old-token-of-the-component");
     scene.answered(0, Api::ComponentCode2Session, 40001).await;
