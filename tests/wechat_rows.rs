@@ -12,9 +12,15 @@ mod harness;
 
 #[path = "wechat_rows/codes.rs"]
 mod codes;
+#[path = "wechat_rows/followers.rs"]
+mod followers;
 #[path = "wechat_rows/kit.rs"]
 mod kit;
 #[path = "wechat_rows/limits.rs"]
 mod limits;
 #[path = "wechat_rows/parks.rs"]
 mod parks;
+#[path = "wechat_rows/people.rs"]
+mod people;
+#[path = "wechat_rows/tokens.rs"]
+mod tokens;
