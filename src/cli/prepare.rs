@@ -43,8 +43,9 @@ impl Gatekeeper {
             let problem = "is no app of the configuration: add it to [[apps]], or correct it";
             return Err(invalid("appid", problem));
         };
-        if event.code.is_some() && app.secret.is_none() && app.component.is_none() {
-            let problem = "cannot be exchanged: the app has neither secret nor component in the configuration";
+        if event.code.is_some() && !app.exchanges_codes() {
+            let problem = "cannot be exchanged: the app has neither secret nor component in the \
+                           configuration";
             return Err(invalid("code", problem));
         }
         Ok(())

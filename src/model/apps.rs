@@ -67,6 +67,12 @@ pub struct Component {
 }
 
 impl App {
+    /// Whether its login codes can be exchanged: with its AppSecret, or by its third-party platform.
+    #[must_use]
+    pub fn exchanges_codes(&self) -> bool {
+        self.component.is_some() || self.secret.is_some()
+    }
+
     /// Whether an access token for the app can be had.
     #[must_use]
     pub fn has_token(&self) -> bool {

@@ -13,6 +13,7 @@ pub mod fact;
 pub mod ids;
 pub mod login;
 pub mod present;
+pub mod room;
 pub mod time;
 pub mod view;
 
@@ -26,6 +27,7 @@ pub use ids::{
 pub use login::{EncryptedData, Evidence, Login, Payment, RawData, Secret, UserToken};
 pub use present::{Presented, present};
 pub use reason::{DeadReason, Method, Reason, Why};
+pub use room::Room;
 pub use time::Millis;
 pub use view::{
     AccountRow, ClaimKey, ClaimRow, ClaimStatus, Keys, NeverPair, Ruled, SealedKey, Tombstone,

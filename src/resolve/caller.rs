@@ -3,11 +3,11 @@
 
 use super::codes::{self, Action, Api};
 use super::failure::{CallError, CallFailure};
-use super::gate::{Gates, Pass};
+use super::gate::{Cause, Gates, Pass};
 use super::ports::{MemoryFault, Shelf};
 use super::wechat::Client;
 use crate::clock::Clock;
-use crate::model::{App, Millis};
+use crate::model::{App, AppId, Millis};
 use crate::telemetry;
 use std::future::Future;
 use std::sync::Arc;
@@ -99,14 +99,19 @@ impl Caller {
     ) -> Result<T, Missed> {
         let begun = Instant::now();
         let answer = request.await;
-        drop(pass);
         count(app, api, begun, &answer);
         match answer {
             Ok(value) => {
+                drop(pass);
                 self.accepted(app, api).await;
                 Ok(value)
             }
-            Err(fault) => Err(self.judge(app, api, fault).await),
+            Err(fault) => {
+                let missed = self.judge(app, api, fault).await;
+                // Not before: who tries next must find the app parked if it is.
+                drop(pass);
+                Err(missed)
+            }
         }
     }
 
@@ -128,12 +133,20 @@ impl Caller {
         self.run(pass, app, api, request).await
     }
 
-    /// Parks the app for a reason that WeChat did not tell: its own token does not come.
+    /// Whether calls of the app hang.
     #[must_use]
-    pub fn refuse(&self, app: &App, why: &'static str) -> Missed {
-        let (until, news) = self.gates.refuse(&app.id, None, self.now());
+    pub fn strained(&self, app: &AppId) -> bool {
+        self.gates.strained(app)
+    }
+
+    /// Parks an API of the app for a reason that WeChat did not tell: the token for it does not come.
+    /// The APIs that go without that token go on.
+    #[must_use]
+    pub fn refuse(&self, app: &App, api: Api, why: &'static str) -> Missed {
+        let (cause, now) = (Cause::Words(why), self.now());
+        let (until, news) = self.gates.refuse(&app.id, Some(api), cause, now);
         if news {
-            tracing::error!(app = %app.id, why, "no call to WeChat for this app; it is parked");
+            tracing::error!(app = %app.id, api = api.word(), why, "no such call to WeChat for this app; it is parked");
         }
         self.tell(app, until);
         Missed::Later(Some(until))
@@ -156,7 +169,9 @@ impl Caller {
         match fault.action() {
             Action::MinuteLimit => {
                 let next = Millis((now.0.div_euclid(MINUTE_MS) + 1) * MINUTE_MS + LAG_MS);
-                self.gates.park(&app.id, api, next);
+                // The request waits for the next minute; the limit may be that of one user, so
+                // that the others are tried sooner.
+                self.gates.limit(&app.id, api, now, next);
                 Missed::Later(Some(next))
             }
             Action::DailyQuota => {
@@ -199,13 +214,14 @@ impl Caller {
         }
     }
 
-    /// The alarm, once for each time that the app is parked.
+    /// The alarm, once for each cause until the app is well again.
     fn refused(&self, app: &App, api: Api, fault: &CallError, now: Millis) {
-        let one = codes::of_one_api(fault.errcode);
-        let (until, news) = self.gates.refuse(&app.id, one.then_some(api), now);
+        let one = codes::of_one_api(api, fault.errcode);
+        let cause = Cause::Code(fault.errcode);
+        let (until, news) = self.gates.refuse(&app.id, one.then_some(api), cause, now);
         if news {
             let what = if one {
-                "WeChat refuses the app this API; it is parked, check its permissions and binding"
+                "WeChat refuses the app this API; it is parked, check its permissions, binding and addresses"
             } else {
                 "WeChat refuses the app; it is parked, check appid, secret, addresses and permissions"
             };

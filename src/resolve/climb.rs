@@ -142,6 +142,11 @@ impl<'a> Climb<'a> {
         });
     }
 
+    /// Holds none after all.
+    pub fn forget_key(&mut self) {
+        self.session_key = None;
+    }
+
     /// A key that was held for this account.
     pub fn unseal(&self, sealed: &SealedKey) -> Option<Secret> {
         let id = self.account.key();

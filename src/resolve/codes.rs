@@ -79,14 +79,24 @@ fn credential(api: Api) -> Credential {
     }
 }
 
+/// Whether the API's requests carry the app's token.
+#[must_use]
+pub fn by_app_token(api: Api) -> bool {
+    credential(api) == Credential::AppToken
+}
+
 /// The caller's address is not on the app's list.
 pub const ADDRESS_REFUSED: i64 = 40164;
 /// No permission for the API, or a token of the wrong kind.
 const NO_PERMISSION: i64 = 48001;
 /// The app is in no Open Platform account: there is nothing to tell, now or soon.
 pub const NOT_BOUND: i64 = 89002;
-/// Refusals of one API, not of the app as a whole: no permission, banned, not bound to a platform.
-const OF_ONE_API: [i64; 3] = [NO_PERMISSION, 48004, NOT_BOUND];
+/// The account is frozen or gone: no API answers.
+const ACCOUNT_GONE: i64 = 50002;
+/// Refusals of one API, not of the app as a whole: no permission, banned, not bound to a platform, and
+/// the addresses, which WeChat checks where tokens are given out (`docs/wechat.md` §2) and maybe not
+/// where codes are exchanged: a code must not die for that.
+const OF_ONE_API: [i64; 5] = [NO_PERMISSION, 48004, NOT_BOUND, ADDRESS_REFUSED, 89503];
 
 /// `docs/wechat.md` §2, row by row, then what §1 says of malformed requests.
 const TABLE: &[(Action, &[i64])] = &[
@@ -141,10 +151,14 @@ pub fn action(api: Api, errcode: i64) -> Action {
     }
 }
 
-/// Whether a refusal is about this API only, so that the app's other APIs go on.
+/// Whether a refusal by `api` is about it only, so that the app's other APIs go on. About the whole
+/// app are those of its account and of its AppSecret, which others show too; were others counted to
+/// it, an API that works and one that does not would open and close the app by turns.
 #[must_use]
-pub fn of_one_api(errcode: Option<i64>) -> bool {
-    errcode.is_some_and(|code| OF_ONE_API.contains(&code))
+pub fn of_one_api(api: Api, errcode: Option<i64>) -> bool {
+    let account = errcode == Some(ACCOUNT_GONE);
+    let listed = errcode.is_some_and(|code| OF_ONE_API.contains(&code));
+    !account && (listed || credential(api) != Credential::AppSecret)
 }
 
 #[cfg(test)]
@@ -231,6 +245,17 @@ mod tests {
             assert_eq!(action(Api::AppToken, code), Action::Configuration);
             assert_eq!(action(Api::Code2Session, code), Action::Configuration);
             assert_eq!(action(Api::SnsUserinfo, code), Action::Reauthorise);
+        }
+    }
+
+    #[test]
+    fn only_the_account_and_the_secret_concern_the_whole_app() {
+        for api in [Api::Code2Session, Api::OauthToken, Api::AppToken] {
+            assert!(!of_one_api(api, Some(40_125)) && of_one_api(api, Some(40_164)));
+            assert!(!of_one_api(api, Some(50_002)) && !of_one_api(api, None));
+        }
+        for api in [Api::UserInfo, Api::PaidUnionid, Api::ComponentCode2Session] {
+            assert!(of_one_api(api, Some(40_013)) && !of_one_api(api, Some(50_002)));
         }
     }
 

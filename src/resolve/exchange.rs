@@ -12,7 +12,7 @@ use super::notes::{read_session, write_session};
 use super::ports::{Found, Mark, Memory, MemoryFault, Note};
 use super::tokens::read_token;
 use super::wechat::{CallError, Credential, Session};
-use crate::model::{Account, App, DeadReason, Millis, Secret};
+use crate::model::{Account, App, AppId, DeadReason, Millis, Secret};
 use crate::seal::Keys;
 use crate::telemetry;
 use serde::{Deserialize, Serialize};
@@ -81,6 +81,11 @@ impl Exchange {
         }
     }
 
+    /// Whether calls of the app hang.
+    pub(super) fn strained(&self, app: &AppId) -> bool {
+        self.caller.strained(app)
+    }
+
     /// Exchanges a code that was issued at about `occurred_at`.
     ///
     /// # Errors
@@ -91,8 +96,9 @@ impl Exchange {
         code: &Secret,
         occurred_at: Millis,
     ) -> Result<Exchanged, MemoryFault> {
-        if app.component.is_none() && app.secret.is_none() {
-            let detail = "the app has no secret configured to exchange codes with";
+        if !app.exchanges_codes() {
+            let detail =
+                "the app has neither secret nor component configured to exchange codes with";
             return Ok(Exchanged::Dead(DeadReason::UnsupportedEvidence, detail));
         }
         let marks = self.marks(app, code);
@@ -143,7 +149,8 @@ impl Exchange {
         if let Some(component) = &app.component {
             let Some(token) = read_token(&component.token_file).await else {
                 let why = "the file with the component_access_token cannot be read, or is empty";
-                return Err(self.caller.refuse(app, why));
+                let api = Credential::api_of_component(app.kind);
+                return Err(self.caller.refuse(app, api, why));
             };
             let id = component.id.clone();
             return Ok(Credential::Component { id, token });
@@ -289,7 +296,8 @@ pub fn lost_code(
 /// What WeChat says about the code for good; `None`: nothing about the code.
 fn refusal(fault: &CallError, sent_before: bool) -> Option<Refusal> {
     match fault.action() {
-        Action::CodeDead => Some(Refusal::Used { lost: sent_before }),
+        // Only a new login, or a new round of OAuth, brings another code.
+        Action::CodeDead | Action::Reauthorise => Some(Refusal::Used { lost: sent_before }),
         Action::UserBlocked => Some(Refusal::Blocked),
         Action::BadInput => Some(Refusal::Malformed),
         _ => None,

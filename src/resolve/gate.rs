@@ -2,20 +2,25 @@
 //! one API of it, is parked because WeChat refuses it (a wrong secret, a spent quota). One app's
 //! trouble never holds another's up.
 
-use super::codes::Api;
+use super::codes::{Api, by_app_token};
 use crate::model::{AppId, Millis};
+use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota};
 use rustc_hash::FxHashMap;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 
 /// First pause after refused credentials; doubles with each refusal in a row.
 const FIRST_PARK_MS: i64 = 5_000;
 /// Longest pause: an operator who corrects a secret waits no longer than this.
 const LONGEST_PARK_MS: i64 = 60_000;
+/// First pause after a minute limit: some of WeChat's limits are those of one user
+/// (`docs/wechat.md` §3.1), and the others need not wait for that user's next minute. Doubles with
+/// each refusal in a row, up to the next minute.
+const FIRST_LIMITED_MS: i64 = 500;
 /// While one request tries whether a refusal is over, others come back after this.
 const PROBE_MS: i64 = 1_000;
 /// Calls in a row without an answer after which an app gets few slots until one is answered: calls
@@ -46,18 +51,45 @@ pub struct Gates {
 #[derive(Debug)]
 struct Gate {
     slots: Arc<Semaphore>,
-    /// Besides a slot, what a strained app's request needs.
-    strained: Arc<Semaphore>,
+    strain: Arc<Strain>,
     unanswered: u32,
     breaker: Breaker,
     apis: FxHashMap<Api, Line>,
+}
+
+/// What an app has whose calls hang.
+#[derive(Debug)]
+struct Strain {
+    /// Besides a slot, what a request needs meanwhile.
+    few: Arc<Semaphore>,
+    /// It is over.
+    over: Notify,
 }
 
 /// What one API of an app has for itself.
 #[derive(Debug, Default)]
 struct Line {
     breaker: Breaker,
-    rate: Option<Arc<DefaultDirectRateLimiter>>,
+    /// Opens with minute limits.
+    limited: Breaker,
+    rate: Option<Arc<Rate>>,
+}
+
+/// So many calls a minute.
+#[derive(Debug)]
+struct Rate {
+    /// Who is next: one waits for the time to come, the others for him.
+    turn: tokio::sync::Mutex<()>,
+    limiter: DefaultDirectRateLimiter,
+}
+
+/// What a refusal says: WeChat's code, or our own reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// `errcode`; `None`: a status, or an answer without one.
+    Code(Option<i64>),
+    /// In words.
+    Words(&'static str),
 }
 
 /// Opens with a refusal; after its pause one request at a time tries again.
@@ -65,6 +97,8 @@ struct Line {
 struct Breaker {
     until: Millis,
     refusals: u32,
+    /// What the operator was told last.
+    told: Option<Cause>,
     probing: Arc<AtomicBool>,
 }
 
@@ -73,6 +107,7 @@ impl Default for Breaker {
         Self {
             until: Millis(i64::MIN),
             refusals: 0,
+            told: None,
             probing: Arc::default(),
         }
     }
@@ -81,11 +116,19 @@ impl Default for Breaker {
 /// Permission for one request; giving it back is dropping it.
 #[derive(Debug)]
 pub struct Pass {
+    _held: Held,
+    _probes: Probes,
+}
+
+/// The slots of one request.
+#[derive(Debug)]
+struct Held {
     _strained: Option<OwnedSemaphorePermit>,
     _app: OwnedSemaphorePermit,
     _total: OwnedSemaphorePermit,
-    _probes: [Option<Probe>; 2],
 }
+
+type Probes = [Option<Probe>; 3];
 
 /// The one request that tries whether a refusal is over.
 #[derive(Debug)]
@@ -98,28 +141,56 @@ impl Drop for Probe {
 }
 
 impl Breaker {
-    fn refuse(&mut self, now: Millis) -> (Millis, bool) {
+    fn refuse(&mut self, now: Millis, first: i64, longest: i64) -> (Millis, bool) {
         if self.until > now {
             return (self.until, false);
         }
-        let pause = (FIRST_PARK_MS << self.refusals.min(8)).min(LONGEST_PARK_MS);
+        let pause = (first << self.refusals.min(8)).min(longest);
         self.refusals += 1;
         self.until = now.plus(pause);
         (self.until, true)
     }
 
-    /// Lets a request through; after a refusal only one at a time.
-    fn enter(&self, now: Millis) -> Result<Option<Probe>, Millis> {
+    /// Parks for a while. Until when, and whether that is news: an operator who is told the same once
+    /// a minute stops to listen.
+    fn refuse_for(&mut self, cause: Cause, now: Millis) -> (Millis, bool) {
+        let (until, parked) = self.refuse(now, FIRST_PARK_MS, LONGEST_PARK_MS);
+        (until, parked && self.told.replace(cause) != Some(cause))
+    }
+
+    /// Closes; how often in a row it had been refused.
+    fn accept(&mut self) -> u32 {
+        self.told = None;
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// Lets a request through; after more than so many refusals only one at a time.
+    fn enter(&self, now: Millis, lenient: u32) -> Result<Option<Probe>, Millis> {
         if self.until > now {
             return Err(self.until);
         }
-        if self.refusals == 0 {
+        if self.refusals <= lenient {
             return Ok(None);
         }
         if self.probing.swap(true, Ordering::AcqRel) {
             return Err(now.plus(PROBE_MS));
         }
         Ok(Some(Probe(Arc::clone(&self.probing))))
+    }
+}
+
+impl Gate {
+    fn is_strained(&self) -> bool {
+        self.unanswered >= STRAINED
+    }
+}
+
+impl Pass {
+    fn new(held: Held, probes: Probes) -> Self {
+        Self {
+            _held: held,
+            _probes: probes,
+        }
     }
 }
 
@@ -139,9 +210,17 @@ impl Gates {
     pub fn parked(&self, app: &AppId, api: Api, now: Millis) -> Option<Millis> {
         let apps = self.lock();
         let gate = apps.get(app)?;
-        let api = gate.apis.get(&api).map(|line| line.breaker.until);
-        let until = api.unwrap_or(gate.breaker.until).max(gate.breaker.until);
+        let line = gate.apis.get(&api);
+        let line = line.map(|line| line.breaker.until.max(line.limited.until));
+        let until = line.unwrap_or(gate.breaker.until).max(gate.breaker.until);
         (until > now).then_some(until)
+    }
+
+    /// Whether the app's calls hang, so that it has few slots.
+    #[must_use]
+    pub fn strained(&self, app: &AppId) -> bool {
+        let apps = self.lock();
+        apps.get(app).is_some_and(Gate::is_strained)
     }
 
     /// Waits for the API's turn, for a slot of the app, then for one of all.
@@ -157,69 +236,109 @@ impl Gates {
         if let Some(until) = self.parked(app, api, now()) {
             return Err(until);
         }
-        let (slots, strained, rate) = self.handles(app, api);
-        if let Some(rate) = rate {
-            rate.until_ready().await;
-        }
         // None of the semaphores is ever closed.
         let closed = |_| now().plus(PROBE_MS);
-        let strained = match strained {
-            Some(few) => Some(few.acquire_owned().await.map_err(closed)?),
-            None => None,
+        let Some(rate) = self.rate(app, api) else {
+            let held = self.hold(app).await.map_err(closed)?;
+            // While it waited for its turn, the app may have been refused.
+            let probes = self.enter(app, api, now())?;
+            return Ok(Pass::new(held, probes));
         };
-        // The app's slot first: an app that has used up its own must not hold the others' slots.
-        let slot = slots.acquire_owned().await.map_err(closed)?;
-        let total = Arc::clone(&self.total).acquire_owned().await;
-        let total = total.map_err(closed)?;
-        // While it waited for its turn, the app may have been refused.
-        let probes = self.enter(app, api, now())?;
-        Ok(Pass {
-            _strained: strained,
-            _app: slot,
-            _total: total,
-            _probes: probes,
-        })
+        let _turn = rate.turn.lock().await;
+        loop {
+            let held = self.hold(app).await.map_err(closed)?;
+            let probes = self.enter(app, api, now())?;
+            // Counted as it leaves, not when it begins to wait for a slot: what slots held up must
+            // not leave all at once. Nobody holds a slot while he waits for the minute.
+            match rate.limiter.check() {
+                Ok(()) => return Ok(Pass::new(held, probes)),
+                Err(early) => {
+                    drop((held, probes));
+                    let wait = early.wait_time_from(DefaultClock::default().now());
+                    tokio::time::sleep(wait).await;
+                }
+            }
+        }
     }
 
-    #[allow(clippy::type_complexity, reason = "three handles, used at once")]
-    fn handles(
-        &self,
-        app: &AppId,
-        api: Api,
-    ) -> (
-        Arc<Semaphore>,
-        Option<Arc<Semaphore>>,
-        Option<Arc<DefaultDirectRateLimiter>>,
-    ) {
-        let mut apps = self.lock();
-        let gate = self.gate(&mut apps, app);
-        let strained = gate.unanswered >= STRAINED;
-        let few = strained.then(|| Arc::clone(&gate.strained));
-        (
-            Arc::clone(&gate.slots),
-            few,
-            self.line(gate, api).rate.clone(),
-        )
+    /// The app's slot first: an app that has used up its own must not hold the others' slots.
+    async fn hold(&self, app: &AppId) -> Result<Held, AcquireError> {
+        let (slots, strain) = self.handles(app);
+        loop {
+            let over = strain.over.notified();
+            let few = if self.strained(app) {
+                tokio::select! {
+                    few = Arc::clone(&strain.few).acquire_owned() => Some(few?),
+                    () = over => continue,
+                }
+            } else {
+                None
+            };
+            let slot = Arc::clone(&slots).acquire_owned().await?;
+            // Whoever waited for the slot while the calls began to hang gives it back.
+            if few.is_none() && self.strained(app) {
+                continue;
+            }
+            let total = Arc::clone(&self.total).acquire_owned().await?;
+            return Ok(Held {
+                _strained: few,
+                _app: slot,
+                _total: total,
+            });
+        }
     }
 
-    fn enter(&self, app: &AppId, api: Api, now: Millis) -> Result<[Option<Probe>; 2], Millis> {
+    fn handles(&self, app: &AppId) -> (Arc<Semaphore>, Arc<Strain>) {
         let mut apps = self.lock();
         let gate = self.gate(&mut apps, app);
-        let whole = gate.breaker.enter(now)?;
-        let one = self.line(gate, api).breaker.enter(now)?;
-        Ok([whole, one])
+        (Arc::clone(&gate.slots), Arc::clone(&gate.strain))
+    }
+
+    fn rate(&self, app: &AppId, api: Api) -> Option<Arc<Rate>> {
+        let mut apps = self.lock();
+        let gate = self.gate(&mut apps, app);
+        self.line(gate, api).rate.clone()
+    }
+
+    fn enter(&self, app: &AppId, api: Api, now: Millis) -> Result<Probes, Millis> {
+        let mut apps = self.lock();
+        let gate = self.gate(&mut apps, app);
+        let whole = gate.breaker.enter(now, 0)?;
+        let line = self.line(gate, api);
+        Ok([
+            whole,
+            line.breaker.enter(now, 0)?,
+            // One limit may have been one user's; the next one is not.
+            line.limited.enter(now, 1)?,
+        ])
     }
 
     /// WeChat refuses the app (or, if `api` is given, that API of it): parks it, longer each time.
+    /// Until when, and whether the operator has not been told of the cause yet.
     /// Returns until when, and whether this is news (the caller then raises the alarm once, not
     /// per event).
-    pub fn refuse(&self, app: &AppId, api: Option<Api>, now: Millis) -> (Millis, bool) {
+    pub fn refuse(
+        &self,
+        app: &AppId,
+        api: Option<Api>,
+        cause: Cause,
+        now: Millis,
+    ) -> (Millis, bool) {
         let mut apps = self.lock();
         let gate = self.gate(&mut apps, app);
         match api {
-            None => gate.breaker.refuse(now),
-            Some(api) => self.line(gate, api).breaker.refuse(now),
+            None => gate.breaker.refuse_for(cause, now),
+            Some(api) => self.line(gate, api).breaker.refuse_for(cause, now),
         }
+    }
+
+    /// A minute limit: pauses the API, at the longest until the minute is over.
+    pub fn limit(&self, app: &AppId, api: Api, now: Millis, next_minute: Millis) {
+        let mut apps = self.lock();
+        let gate = self.gate(&mut apps, app);
+        let longest = next_minute.since(now);
+        let limited = &mut self.line(gate, api).limited;
+        limited.refuse(now, FIRST_LIMITED_MS, longest);
     }
 
     /// Parks an API of the app until `until` (a limit that ends by itself).
@@ -237,12 +356,22 @@ impl Gates {
         let Some(gate) = apps.get_mut(app) else {
             return false;
         };
+        if gate.is_strained() {
+            gate.strain.over.notify_waiters();
+        }
         gate.unanswered = 0;
-        let line = gate.apis.entry(api).or_default();
-        let refused = gate.breaker.refusals + line.breaker.refusals > 0;
-        gate.breaker.refusals = 0;
-        line.breaker.refusals = 0;
-        refused
+        let mut refused = gate.breaker.accept();
+        if let Some(line) = gate.apis.get_mut(&api) {
+            line.limited.refusals = 0;
+            refused += line.breaker.accept();
+        }
+        // Where the app's token was good, it has come, whoever brought it.
+        if by_app_token(api)
+            && let Some(line) = gate.apis.get_mut(&Api::AppToken)
+        {
+            refused += line.breaker.accept();
+        }
+        refused > 0
     }
 
     /// A call got no answer in time.
@@ -255,7 +384,10 @@ impl Gates {
     fn gate<'a>(&self, apps: &'a mut FxHashMap<AppId, Gate>, app: &AppId) -> &'a mut Gate {
         apps.entry(app.clone()).or_insert_with(|| Gate {
             slots: Arc::new(Semaphore::new(self.limits.per_app)),
-            strained: Arc::new(Semaphore::new(STRAINED_SLOTS)),
+            strain: Arc::new(Strain {
+                few: Arc::new(Semaphore::new(STRAINED_SLOTS)),
+                over: Notify::new(),
+            }),
             unanswered: 0,
             breaker: Breaker::default(),
             apis: FxHashMap::default(),
@@ -266,7 +398,7 @@ impl Gates {
         let limit = self.limits.per_minute.get(&api).copied();
         gate.apis.entry(api).or_insert_with(|| Line {
             rate: limit.and_then(rate).map(Arc::new),
-            breaker: Breaker::default(),
+            ..Line::default()
         })
     }
 
@@ -277,11 +409,14 @@ impl Gates {
 }
 
 /// So many a minute, never more in any minute: what may come at once is taken off the rest.
-fn rate(per_minute: u32) -> Option<DefaultDirectRateLimiter> {
+fn rate(per_minute: u32) -> Option<Rate> {
     let burst = NonZeroU32::new((per_minute / 60).max(1))?;
     let rest = per_minute.saturating_sub(burst.get()).max(1);
     let quota = Quota::with_period(Duration::from_secs(60) / rest)?.allow_burst(burst);
-    Some(DefaultDirectRateLimiter::direct(quota))
+    Some(Rate {
+        turn: tokio::sync::Mutex::default(),
+        limiter: DefaultDirectRateLimiter::direct(quota),
+    })
 }
 
 #[cfg(test)]
@@ -289,6 +424,8 @@ mod tests {
     use super::*;
 
     const API: Api = Api::Code2Session;
+    const SECRET: Cause = Cause::Code(Some(40_125));
+    const ADDRESS: Cause = Cause::Code(Some(40_164));
 
     fn gates() -> (Gates, AppId, AppId) {
         let limits = Limits {
@@ -307,29 +444,53 @@ mod tests {
     #[test]
     fn refusals_park_one_app_longer_each_time() {
         let (gates, a, b) = gates();
-        assert_eq!(gates.refuse(&a, None, Millis(0)), (Millis(5_000), true));
-        assert_eq!(gates.refuse(&a, None, Millis(10)), (Millis(5_000), false));
         assert_eq!(
-            gates.refuse(&a, None, Millis(5_000)),
-            (Millis(15_000), true)
+            gates.refuse(&a, None, SECRET, Millis(0)),
+            (Millis(5_000), true)
+        );
+        assert_eq!(
+            gates.refuse(&a, None, SECRET, Millis(10)),
+            (Millis(5_000), false)
+        );
+        assert_eq!(
+            gates.refuse(&a, None, SECRET, Millis(5_000)),
+            (Millis(15_000), false)
         );
         assert_eq!(gates.parked(&b, API, Millis(0)), None);
         for _ in 0..20 {
             let until = gates.parked(&a, API, Millis(0)).expect("parked");
-            gates.refuse(&a, None, until);
+            gates.refuse(&a, None, SECRET, until);
         }
         let until = gates.parked(&a, API, Millis(0)).expect("parked");
-        let (next, _) = gates.refuse(&a, None, until);
+        let (next, _) = gates.refuse(&a, None, SECRET, until);
         assert_eq!(next.since(until), LONGEST_PARK_MS);
         assert!(gates.accepted(&a, API));
         assert!(!gates.accepted(&a, API));
-        assert_eq!(gates.refuse(&a, None, next).0.since(next), FIRST_PARK_MS);
+        assert_eq!(
+            gates.refuse(&a, None, SECRET, next).0.since(next),
+            FIRST_PARK_MS
+        );
+    }
+
+    #[test]
+    fn the_same_refusal_is_told_once_until_it_is_over() {
+        let (gates, a, _) = gates();
+        let mut at = Millis(0);
+        let mut refuse = |cause| {
+            let (until, news) = gates.refuse(&a, None, cause, at);
+            at = until;
+            news
+        };
+        let told = [SECRET, SECRET, ADDRESS, ADDRESS, SECRET].map(&mut refuse);
+        assert_eq!(told, [true, false, true, false, true]);
+        assert!(gates.accepted(&a, API));
+        assert!(refuse(SECRET));
     }
 
     #[test]
     fn a_refused_api_leaves_the_others_open() {
         let (gates, a, _) = gates();
-        gates.refuse(&a, Some(Api::UserInfo), Millis(0));
+        gates.refuse(&a, Some(Api::UserInfo), SECRET, Millis(0));
         assert!(gates.parked(&a, Api::UserInfo, Millis(0)).is_some());
         assert_eq!(gates.parked(&a, API, Millis(0)), None);
         gates.park(&a, API, Millis(70));
@@ -356,7 +517,7 @@ mod tests {
             ..Limits::default()
         };
         let (gates, app) = (Gates::new(limits), AppId::parse("wxa").expect("valid"));
-        let (until, _) = gates.refuse(&app, None, Millis(0));
+        let (until, _) = gates.refuse(&app, None, SECRET, Millis(0));
         assert_eq!(gates.admit(&app, API, at(0)).await.err(), Some(until));
         let probe = gates.admit(&app, API, at(5_000)).await.expect("the probe");
         let second = gates.admit(&app, API, at(5_000)).await.err();
@@ -390,6 +551,89 @@ mod tests {
         for _ in 0..7 {
             held.push(gates.admit(&app, API, at(0)).await.expect("open"));
         }
+    }
+
+    #[tokio::test]
+    async fn who_waits_while_calls_begin_to_hang_gets_few_slots_and_all_once_they_do_not() {
+        let limits = Limits {
+            per_app: 4,
+            total: 8,
+            ..Limits::default()
+        };
+        let (gates, app) = (Gates::new(limits), AppId::parse("wxa").expect("valid"));
+        let mut hanging = Vec::new();
+        for _ in 0..4 {
+            hanging.push(gates.admit(&app, API, at(0)).await.expect("open"));
+        }
+        let mut waiting: Vec<_> = (0..4)
+            .map(|_| Box::pin(gates.admit(&app, API, at(0))))
+            .collect();
+        for one in &mut waiting {
+            assert!(futures::poll!(one).is_pending());
+        }
+        for _ in 0..STRAINED {
+            gates.unanswered(&app);
+        }
+        hanging.clear();
+        let mut admitted = Vec::new();
+        for one in &mut waiting {
+            if let std::task::Poll::Ready(pass) = futures::poll!(one) {
+                admitted.push(pass.expect("open"));
+            }
+        }
+        assert_eq!(admitted.len(), STRAINED_SLOTS);
+        gates.accepted(&app, API);
+        for one in waiting.iter_mut().skip(STRAINED_SLOTS) {
+            let pass = tokio::time::timeout(Duration::from_secs(1), one).await;
+            admitted.push(pass.expect("no longer strained").expect("open"));
+        }
+        assert_eq!(admitted.len(), 4);
+    }
+
+    #[test]
+    fn a_minute_limit_pauses_briefly_and_longer_if_it_stays() {
+        let (gates, app, _) = gates();
+        let next = Millis(60_000);
+        let mut now = Millis(0);
+        let mut pauses = Vec::new();
+        while now < next {
+            gates.limit(&app, API, now, next);
+            let until = gates.parked(&app, API, now).expect("limited");
+            pauses.push(until.since(now));
+            now = until;
+        }
+        assert_eq!(pauses[..4], [500, 1_000, 2_000, 4_000]);
+        assert_eq!(now, next, "never longer than the minute");
+        assert_eq!(gates.parked(&app, Api::UserInfo, Millis(0)), None);
+        assert!(!gates.accepted(&app, API), "nothing was refused");
+        gates.limit(&app, API, now, Millis(120_000));
+        assert_eq!(gates.parked(&app, API, now), Some(now.plus(500)));
+    }
+
+    #[tokio::test]
+    async fn what_slots_held_up_does_not_leave_all_at_once() {
+        let limits = Limits {
+            per_app: 1,
+            total: 1,
+            per_minute: [(API, 600)].into_iter().collect(),
+        };
+        let (gates, app) = (Gates::new(limits), AppId::parse("wxa").expect("valid"));
+        // An API without a limit has the only slot for a second.
+        let held = gates.admit(&app, Api::UserInfo, at(0)).await.expect("open");
+        let release = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drop(held);
+        };
+        let limited = async {
+            let begun = tokio::time::Instant::now();
+            let all = (0..20).map(|_| gates.admit(&app, API, at(0)));
+            let all = all.map(|one| async { drop(one.await.expect("open")) });
+            futures::future::join_all(all).await;
+            begun.elapsed()
+        };
+        let (took, ()) = tokio::join!(limited, release);
+        // A second for the slot, 10 at once, the other 10 at 590 a minute.
+        assert!(took >= Duration::from_millis(1_950), "{took:?}");
     }
 
     #[tokio::test]

@@ -9,19 +9,14 @@ use super::asking::Asking;
 use super::exchange::Exchange;
 use super::ports::{Memory, MemoryFault};
 use super::rungs::Attempt;
+pub use super::slots::Place;
+use super::slots::Slots;
 use crate::clock::Clock;
-use crate::model::{AppId, Apps, DeadReason, Login, Millis, Sighting};
+use crate::model::{AppId, Apps, DeadReason, Login, Millis, Room, Sighting};
 use crate::seal::Keys;
-use rustc_hash::FxHashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Resolutions of one app under way at once, those included that wait for the app's turn: bounds
-/// memory when WeChat is slower than logins come, and leaves the other apps alone.
-const LIVE: usize = 256;
-/// The same for deferred ones; less, since an app in trouble has many and they can wait.
-const DEFERRED: usize = 64;
 /// A deferred resolution is given up for this time after so long, before its lease ends.
 const DEFERRED_BUDGET: Duration = Duration::from_secs(15);
 
@@ -69,24 +64,18 @@ pub struct Parts {
 pub struct Ladder {
     parts: Arc<Parts>,
     budget: Duration,
-    /// One for each resolution under way, also those that nobody waits for any more.
-    slots: Mutex<FxHashMap<AppId, Slots>>,
-}
-
-#[derive(Clone)]
-struct Slots {
-    live: Arc<Semaphore>,
-    deferred: Arc<Semaphore>,
+    slots: Slots,
 }
 
 impl Ladder {
-    /// Composes the ladder; `budget` is how long an event may wait inline.
+    /// Composes the ladder; `budget` is how long an event may wait inline, `http` how many requests
+    /// may be in flight per app and in total.
     #[must_use]
-    pub fn new(parts: Parts, budget: Duration) -> Self {
+    pub fn new(parts: Parts, budget: Duration, http: (usize, usize)) -> Self {
         Self {
             parts: Arc::new(parts),
             budget,
-            slots: Mutex::default(),
+            slots: Slots::new(http.0, http.1),
         }
     }
 
@@ -96,29 +85,63 @@ impl Ladder {
         self.parts.at_once(login)
     }
 
-    /// Resolves the rest; waits at most for the inline budget unless `since` tells that the event
-    /// is deferred already. `attempt` counts from 0.
+    /// Resolves the rest for the first time; waits at most for the inline budget.
     ///
     /// # Errors
     /// The memory is not available.
-    pub async fn resolve(
-        &self,
-        login: &Login,
-        attempt: u32,
-        since: Option<Millis>,
-    ) -> Result<Resolved, MemoryFault> {
+    pub async fn resolve(&self, login: &Login) -> Result<Resolved, MemoryFault> {
         if let Some(resolved) = self.at_once(login) {
             return Ok(resolved);
         }
         let attempt = Attempt {
-            number: attempt,
-            since,
+            number: 0,
+            since: None,
         };
         let begun = Instant::now();
-        let budget = since.map_or(self.budget, |_| DEFERRED_BUDGET);
-        let Some(slot) = self.slot(&login.app, since.is_some(), budget).await else {
+        let Some(slot) = self.slots.live(&login.app, self.budget).await else {
             return Ok(self.parts.out_of_time(login, attempt));
         };
+        let left = self.budget.saturating_sub(begun.elapsed());
+        self.climb(login, attempt, slot, left).await
+    }
+
+    /// For how many deferred resolutions there is place.
+    #[must_use]
+    pub fn room(&self) -> Room {
+        self.slots.room(|app| self.parts.exchange.strained(app))
+    }
+
+    /// A place for a deferred resolution, if there is one.
+    #[must_use]
+    pub fn place(&self, app: &AppId) -> Option<Place> {
+        self.slots.deferred(app)
+    }
+
+    /// Resolves what was deferred at `since`. `attempt` counts from 0.
+    ///
+    /// # Errors
+    /// The memory is not available.
+    pub async fn resolve_again(
+        &self,
+        login: &Login,
+        place: Place,
+        (number, since): (u32, Millis),
+    ) -> Result<Resolved, MemoryFault> {
+        if let Some(resolved) = self.at_once(login) {
+            return Ok(resolved);
+        }
+        let since = Some(since);
+        let attempt = Attempt { number, since };
+        self.climb(login, attempt, place, DEFERRED_BUDGET).await
+    }
+
+    async fn climb(
+        &self,
+        login: &Login,
+        attempt: Attempt,
+        slot: impl Send + 'static,
+        budget: Duration,
+    ) -> Result<Resolved, MemoryFault> {
         let (parts, owned) = (Arc::clone(&self.parts), login.clone());
         // On a task of its own, so that giving up the wait never loses an answer: what a code
         // bought is noted, and the next attempt finds it.
@@ -126,32 +149,10 @@ impl Ladder {
             let _slot = slot;
             parts.climb_up(&owned, attempt).await
         });
-        let left = budget.saturating_sub(begun.elapsed());
-        match tokio::time::timeout(left, task).await {
+        match tokio::time::timeout(budget, task).await {
             Err(_) => Ok(self.parts.out_of_time(login, attempt)),
             Ok(Ok(resolved)) => resolved,
             Ok(Err(_)) => Err(MemoryFault("a resolution ended early".to_owned())),
         }
-    }
-
-    async fn slot(
-        &self,
-        app: &AppId,
-        deferred: bool,
-        budget: Duration,
-    ) -> Option<OwnedSemaphorePermit> {
-        let slots = {
-            let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-            let slots = slots.entry(app.clone()).or_insert_with(|| Slots {
-                live: Arc::new(Semaphore::new(LIVE)),
-                deferred: Arc::new(Semaphore::new(DEFERRED)),
-            });
-            slots.clone()
-        };
-        if deferred {
-            return slots.deferred.try_acquire_owned().ok();
-        }
-        let slot = tokio::time::timeout(budget, slots.live.acquire_owned());
-        slot.await.ok()?.ok()
     }
 }

@@ -4,7 +4,7 @@
 //! [`failure`] what a failed call leaves behind, and [`decrypt`] opens `encryptedData`. [`caller`] is
 //! the one way to WeChat: [`gate`] before, the reaction to errors after. [`tokens`] has the apps'
 //! access tokens, [`followers`] gathers questions, [`exchange`] spends codes, once each; [`asking`]
-//! asks about accounts, `rungs` joins them, and [`ladder`] bounds what is under way.
+//! asks about accounts, `rungs` joins them, and [`ladder`] bounds what is under way (`slots`).
 
 pub mod asking;
 pub mod body;
@@ -21,5 +21,6 @@ pub mod ladder;
 mod notes;
 pub mod ports;
 mod rungs;
+mod slots;
 pub mod tokens;
 pub mod wechat;

@@ -60,8 +60,9 @@ impl Parts {
             payment: payment.as_ref(),
         };
         let ask = climb.claims.is_empty() && self.asking.possible(&climb, leads);
-        let check = climb.in_doubt() && self.asking.checks(&climb);
-        (!ask && !check).then(|| end(climb))
+        // A key that is held may fit where the event's own does not.
+        let doubt = climb.in_doubt();
+        (!ask && !doubt).then(|| end(climb))
     }
 
     fn climb<'a>(&'a self, login: &'a Login, openid: OpenId) -> Climb<'a> {
@@ -100,11 +101,14 @@ impl Parts {
             Exchanged::Later(until) => {
                 let now = (self.clock)();
                 let backoff = now.plus(backoff_ms(attempt.number, LONGEST_BACKOFF_MS));
+                let expires_at = login.occurred_at.plus(CODE_LIFE_MS);
+                // A quota may be spent for hours; a code is dead long before.
+                let latest = expires_at.plus(1).max(backoff);
                 Ok(Resolved::Later(Box::new(Later {
                     interim: None,
                     for_key: false,
-                    next_at: until.map_or(backoff, |until| until.max(now)),
-                    expires_at: login.occurred_at.plus(CODE_LIFE_MS),
+                    next_at: until.map_or(backoff, |until| until.max(now).min(latest)),
+                    expires_at,
                 })))
             }
         }
@@ -174,8 +178,12 @@ impl Parts {
         climb.provided(unionid.as_ref());
         self.by_event_key(&mut climb, data.as_ref(), session_key.as_ref());
         let held = self.memory.held(climb.account.clone()).await?;
-        if let (Some(data), None) = (data, session_key) {
-            self.by_held_keys(&mut climb, data, &held);
+        // Also where its own key does not fit: the gateway may have sent that of the session before.
+        if let Some(data) = data.as_ref().filter(|_| !climb.sound) {
+            self.by_held_keys(&mut climb, data, &held, session_key.as_ref());
+            if held.keys.is_empty() && session_key.is_none() {
+                climb.note(Reason::NoSessionKey);
+            }
         }
         if held.resolved || !climb.claims.is_empty() {
             return Ok(end(climb));
@@ -184,7 +192,7 @@ impl Parts {
             token: token.as_ref(),
             payment: payment.as_ref(),
         };
-        let asked = self.ask(&mut climb, leads, attempt).await?;
+        let mut asked = self.ask(&mut climb, leads, attempt).await?;
         let waits = data.is_some() && climb.claims.is_empty() && !climb.sound;
         let wait = if waits && climb.bound(login.occurred_at) {
             let own_key = session_key.as_ref();
@@ -192,7 +200,17 @@ impl Parts {
         } else {
             None
         };
-        Ok(self.asked(climb, asked, wait, attempt))
+        if let (Asked::Done, Some((end, true))) = (&asked, wait) {
+            asked = Asked::Later {
+                until: None,
+                expires_at: end,
+            };
+        }
+        if attempt.since.is_some() {
+            // It is held since the first attempt; held anew, it would wake what waits for it.
+            climb.forget_key();
+        }
+        Ok(self.asked(climb, asked, wait.map(|(end, _)| end), attempt))
     }
 
     fn by_event_key(
@@ -210,9 +228,16 @@ impl Parts {
         }
     }
 
-    fn by_held_keys(&self, climb: &mut Climb<'_>, data: &EncryptedData, held: &HeldKeys) {
+    /// Tries the keys that are held, but for the one that was `tried`.
+    fn by_held_keys(
+        &self,
+        climb: &mut Climb<'_>,
+        data: &EncryptedData,
+        held: &HeldKeys,
+        tried: Option<&Secret>,
+    ) {
         for sealed in &held.keys {
-            let Some(key) = climb.unseal(sealed) else {
+            let Some(key) = climb.unseal(sealed).filter(|key| tried != Some(key)) else {
                 continue;
             };
             let method = if sealed.exchanged {
@@ -225,22 +250,21 @@ impl Parts {
                 break;
             }
         }
-        if held.keys.is_empty() {
-            climb.note(Reason::NoSessionKey);
-        }
     }
 
-    /// Until when data that no key opened waits for another; `None`: no key would help. Data that
-    /// came with its key is corrupt unless WeChat says that this key is superseded: then the data
-    /// may be under the newer one. Data without a key may be under any that is still to come.
+    /// Until when data that no key opened waits for another, and whether WeChat is to be asked again;
+    /// `None`: no key would help. Data that came with its key is corrupt unless WeChat says that this
+    /// key is superseded: then the data may be under the newer one. Data without a key may be under
+    /// any that is still to come.
     async fn wait_for_key(
         &self,
         climb: &mut Climb<'_>,
         own_key: Option<&Secret>,
         attempt: Attempt,
-    ) -> Result<Option<Millis>, MemoryFault> {
+    ) -> Result<Option<(Millis, bool)>, MemoryFault> {
         let now = (self.clock)();
         let end = attempt.since.unwrap_or(now).plus(KEY_WAIT_MS);
+        let mut unsure = false;
         if let Some(key) = own_key {
             if !climb.in_doubt() || !self.asking.checks(climb) {
                 return Ok(None);
@@ -248,11 +272,10 @@ impl Parts {
             match self.asking.superseded(climb, key).await? {
                 Some(false) => return Ok(None),
                 Some(true) => climb.note(Reason::SessionSuperseded),
-                // WeChat does not say: waiting is safe.
-                None => {}
+                None => unsure = true,
             }
         }
-        Ok((now < end).then_some(end))
+        Ok((now < end).then_some((end, unsure)))
     }
 
     async fn ask(

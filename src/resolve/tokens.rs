@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::path::Path;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
@@ -48,7 +48,15 @@ struct Noted {
     dies_at: i64,
 }
 
-type Slot = Arc<Mutex<Option<Token>>>;
+/// What this process holds of an app's token.
+#[derive(Default)]
+struct Held {
+    token: Option<Token>,
+    /// When the last look for one ended in vain, and why.
+    missed: Option<(Instant, Missed)>,
+}
+
+type Slot = Arc<Mutex<Held>>;
 
 /// The tokens of all apps.
 pub struct Tokens {
@@ -101,27 +109,38 @@ impl Tokens {
             }
         }
         let why = "a token that WeChat has just issued is refused: does something else refresh this app's token?";
-        Err(self.caller.refuse(app, why))
+        Err(self.caller.refuse(app, api, why))
     }
 
     /// The app's token, newer than the refused one.
     async fn get(&self, app: &App, refused: Option<&Token>) -> Result<Token, Missed> {
         let slot = self.slot(&app.id);
+        let asked = Instant::now();
         // Held over the refresh: in this process one task asks, the others wait for it.
         let mut held = slot.lock().await;
         let now = self.caller.now();
-        if let Some(token) = &*held {
+        if let Some(token) = &held.token {
             let newer = refused.is_none_or(|r| token.version > r.version);
             if newer && now < token.renew_at {
                 return Ok(token.clone());
             }
         }
-        let token = match &app.token {
-            TokenSource::File(path) => self.from_file(app, path, refused, now).await?,
-            TokenSource::Stable | TokenSource::Plain => self.shared(app, refused).await?,
+        // They share what it comes to: a hundred of them, each waiting for its own answer that does
+        // not come, would hold the app up for minutes.
+        if let Some((at, missed)) = &held.missed
+            && *at >= asked
+        {
+            return Err(missed.clone());
+        }
+        let found = match &app.token {
+            TokenSource::File(path) => self.from_file(app, path, refused, now).await,
+            TokenSource::Stable | TokenSource::Plain => self.shared(app, refused).await,
         };
-        *held = Some(token.clone());
-        Ok(token)
+        match &found {
+            Ok(token) => held.token = Some(token.clone()),
+            Err(missed) => held.missed = Some((Instant::now(), missed.clone())),
+        }
+        found
     }
 
     /// Takes what another worker has brought, or brings it.
@@ -174,7 +193,7 @@ impl Tokens {
         if refused.is_some_and(|r| r.text == issued.token) {
             shelf.release(&app.id, version).await?;
             let why = "WeChat refuses the token that it issues as the app's current one";
-            return Err(self.caller.refuse(app, why));
+            return Err(self.caller.refuse(app, Api::AppToken, why));
         }
         let token = self.dated(issued, version + 1);
         let sealed = self.seal(app, &token)?;
@@ -184,7 +203,8 @@ impl Tokens {
 
     async fn issue(&self, app: &App) -> Result<Issued, Missed> {
         let Some(secret) = app.secret.clone() else {
-            return Err(self.caller.refuse(app, "the app has no secret configured"));
+            let why = "the app has no secret configured";
+            return Err(self.caller.refuse(app, Api::AppToken, why));
         };
         let (id, plain) = (app.id.clone(), app.token == TokenSource::Plain);
         let request = |client: Client| async move {
@@ -219,11 +239,11 @@ impl Tokens {
     ) -> Result<Token, Missed> {
         let Some(text) = read_token(path).await else {
             let why = "the file with the app's token cannot be read, or is empty";
-            return Err(self.caller.refuse(app, why));
+            return Err(self.caller.refuse(app, Api::AppToken, why));
         };
         if refused.is_some_and(|r| r.text == text) {
             let why = "WeChat refuses the token of the file, and the file holds no newer one";
-            return Err(self.caller.refuse(app, why));
+            return Err(self.caller.refuse(app, Api::AppToken, why));
         }
         Ok(Token {
             version: refused.map_or(0, |r| r.version + 1),

@@ -24,6 +24,12 @@ pub struct Faults {
     pub minute_limit: f64,
     /// `errcode` 45009, code not spent.
     pub day_limit: f64,
+    /// The `errcode` below, code not spent.
+    pub refused: f64,
+    /// What `refused` answers: any code, also one that the simulator never gives by itself.
+    pub errcode: i32,
+    /// Only the first so many times that the same thing is asked are hit; 0: all.
+    pub tries: u64,
     /// No answer until the client gives up, code not spent.
     pub hang: f64,
     /// HTTP 500, code not spent.
@@ -58,6 +64,8 @@ pub enum Fault {
     MinuteLimit,
     /// 45009.
     DayLimit,
+    /// [`Faults::errcode`].
+    Refused,
     /// Silence.
     Hang,
     /// HTTP 500.
@@ -89,7 +97,8 @@ pub enum FaultError {
     Name(String),
     /// The value does not fit.
     #[error(
-        "{0} is out of bounds (probabilities 0 to 1, together at most 1; delays in ms up to {MAX_DELAY_MS})"
+        "{0} is out of bounds (probabilities 0 to 1, together at most 1; delays in ms up to {MAX_DELAY_MS}; \
+         an errcode other than 0 with refused)"
     )]
     Value(String),
 }
@@ -102,6 +111,7 @@ impl Fault {
             Self::Busy => "busy",
             Self::MinuteLimit => "minute_limit",
             Self::DayLimit => "day_limit",
+            Self::Refused => "refused",
             Self::Hang => "hang",
             Self::Http500 => "http_500",
             Self::Truncated => "truncated",
@@ -125,7 +135,9 @@ impl Faults {
         let name = name.trim().replace('-', "_");
         let bad = || FaultError::Value(name.clone());
         let mut next = self.clone();
-        if let Some(whole) = next.whole(&name) {
+        if name == "errcode" {
+            next.errcode = value.trim().parse().map_err(|_| bad())?;
+        } else if let Some(whole) = next.whole(&name) {
             *whole = value.trim().parse().map_err(|_| bad())?;
         } else if let Some(share) = next.share(&name) {
             *share = value.trim().parse().map_err(|_| bad())?;
@@ -142,6 +154,7 @@ impl Faults {
             "seed" => &mut self.seed,
             "latency" => &mut self.latency,
             "jitter" => &mut self.jitter,
+            "tries" => &mut self.tries,
             _ => return None,
         })
     }
@@ -151,6 +164,7 @@ impl Faults {
             "busy" => &mut self.busy,
             "minute_limit" => &mut self.minute_limit,
             "day_limit" => &mut self.day_limit,
+            "refused" => &mut self.refused,
             "hang" => &mut self.hang,
             "http_500" => &mut self.http_500,
             "truncated" => &mut self.truncated,
@@ -193,6 +207,10 @@ impl Faults {
                 return bad(name);
             }
         }
+        // An answer of 0 would be a success with nothing in it.
+        if self.refused > 0.0 && self.errcode == 0 {
+            return bad("errcode");
+        }
         // Ten shares of 0.1 come to a little more than 1.
         if total > 1.0 + 1e-9 {
             return bad("the sum");
@@ -200,11 +218,12 @@ impl Faults {
         Ok(())
     }
 
-    fn shares(&self) -> [(Fault, f64); 12] {
+    fn shares(&self) -> [(Fault, f64); 13] {
         [
             (Fault::Busy, self.busy),
             (Fault::MinuteLimit, self.minute_limit),
             (Fault::DayLimit, self.day_limit),
+            (Fault::Refused, self.refused),
             (Fault::Hang, self.hang),
             (Fault::Http500, self.http_500),
             (Fault::Truncated, self.truncated),
@@ -219,6 +238,9 @@ impl Faults {
 
     /// The fault that hits the `attempt`-th sending of what `subject` names.
     pub(super) fn draw(&self, subject: u64, attempt: u16) -> Option<Fault> {
+        if self.tries > 0 && u64::from(attempt) >= self.tries {
+            return None;
+        }
         let mut at = unit(mix(&[self.seed, 1, subject, u64::from(attempt)]));
         for (fault, share) in self.shares() {
             if at < share {
@@ -269,6 +291,9 @@ mod tests {
             "hang=0.3",
             "latency=0.5",
             "jitter=60001",
+            "refused=0.1",
+            "errcode=many",
+            "tries=-1",
         ] {
             assert!(faults.set(bad).is_err(), "{bad}");
         }
@@ -279,8 +304,12 @@ mod tests {
     fn every_fault_has_a_flag_of_its_name() {
         for (fault, _) in Faults::default().shares() {
             let mut faults = Faults::default();
+            faults.set("errcode=-1000").unwrap();
             faults.set(&format!("{}=1", fault.name())).unwrap();
             assert_eq!(faults.draw(1, 0), Some(fault));
+            faults.set("tries=2").unwrap();
+            let hit = [0, 1, 2].map(|attempt| faults.draw(1, attempt).is_some());
+            assert_eq!(hit, [true, true, false]);
             let json = serde_json::to_value(&faults).unwrap();
             assert_eq!(json[fault.name()], 1.0);
         }

@@ -21,6 +21,8 @@ pub(super) struct Call {
     /// What the request is about, the same whenever it is sent again.
     pub(super) subject: u64,
     fault: Option<Fault>,
+    /// What [`Fault::Refused`] answers.
+    errcode: i32,
     full: bool,
     string_errcode: bool,
     /// The app's token is killed as it is used.
@@ -90,6 +92,7 @@ impl Simulator {
             subject,
             full,
             fault: faults.draw(subject, attempt).filter(|_| proper),
+            errcode: faults.errcode,
             string_errcode: faults.as_string(subject, attempt),
             token_dies: faults.token_dies(subject, attempt),
             delay_ms: faults.delay_ms(subject, attempt),
@@ -101,6 +104,10 @@ impl Simulator {
             api.in_flight += 1;
             api.most_in_flight = api.most_in_flight.max(api.in_flight);
         });
+        let mut counts = lock(&self.counts);
+        counts.in_flight += 1;
+        counts.most_in_flight = counts.most_in_flight.max(counts.in_flight);
+        drop(counts);
         call
     }
 
@@ -118,6 +125,8 @@ impl Simulator {
         self.count(call, |api| {
             api.in_flight = api.in_flight.saturating_sub(1);
         });
+        let mut counts = lock(&self.counts);
+        counts.in_flight = counts.in_flight.saturating_sub(1);
     }
 
     /// Decides a request. Only here does it take effect.
@@ -137,6 +146,7 @@ impl Simulator {
             Some(Fault::Busy) => return self.refuse(call, -1, Last::Fault),
             Some(Fault::MinuteLimit) => return self.refuse(call, 45011, Last::Fault),
             Some(Fault::DayLimit) => return self.refuse(call, 45009, Last::Fault),
+            Some(Fault::Refused) => return self.refuse(call, call.errcode, Last::Fault),
             Some(fault) => fault,
         };
         if matches!(fault, Fault::SpentHang | Fault::SpentCut) {

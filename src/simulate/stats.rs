@@ -24,6 +24,10 @@ pub struct Stats {
     pub tokens: BTreeMap<String, TokenStats>,
     /// Messages pushed, by whether their receiver took them.
     pub pushed: PushStats,
+    /// Requests of all apps and APIs under way now.
+    pub in_flight: u64,
+    /// The most that were under way at once.
+    pub most_in_flight: u64,
 }
 
 /// One API of one app.

@@ -20,7 +20,7 @@ pub use types::{
     WaitsFor, Write,
 };
 
-use crate::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
+use crate::model::{Account, AppId, EventId, Keys, Millis, Room, UnionKey, UserId, View};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use uuid::Uuid;
@@ -87,13 +87,13 @@ pub trait Store: Send + Sync {
     /// What is held of these accounts, in their order.
     async fn held(&self, accounts: &[Account]) -> Result<Vec<Held>, StoreError>;
 
-    /// Takes up to `limit` due resolutions and leases them until `now + lease_ms`: codes newest
-    /// first, then the others by due time, fairly between apps.
+    /// Takes as many due resolutions as there is room for and leases them until `now + lease_ms`:
+    /// codes newest first, then the others by due time, fairly between apps.
     async fn due(
         &self,
         now: Millis,
         lease_ms: i64,
-        limit: usize,
+        room: &Room,
     ) -> Result<Vec<Deferred>, StoreError>;
 
     /// When the next waiting resolution is due.

@@ -1,7 +1,7 @@
 //! What every adapter holds to, free of SQL: codes and words in tables, and small decisions.
 
 use super::{StoreError, TrackedState};
-use crate::model::{Account, Changes, ClaimVerdict, View};
+use crate::model::{Account, Changes, ClaimVerdict, Room, View};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Claims read of one unionid, those rejected not counted. Three openids of one app already say
@@ -83,18 +83,30 @@ pub(super) fn state_of(word: &str) -> Option<TrackedState> {
     }
 }
 
-/// The first of each app, then the second of each, and so on; within a round in the order given.
-pub(super) fn in_turns(candidates: Vec<(i64, String)>) -> Vec<i64> {
-    let mut seen: FxHashMap<String, u32> = FxHashMap::default();
-    let mut ranked: Vec<(u32, i64)> = Vec::with_capacity(candidates.len());
-    for (id, app) in candidates {
-        let round = seen.entry(app).or_default();
-        ranked.push((*round, id));
-        *round += 1;
+/// The candidates in the order in which they are taken, sort by sort: first one of each app, then the
+/// second of each, as far as there is room.
+pub(super) fn in_turns<const N: usize>(sorts: [Vec<(i64, String)>; N], room: &Room) -> Vec<i64> {
+    let mut taken: FxHashMap<String, usize> = FxHashMap::default();
+    let mut ids = Vec::new();
+    for candidates in sorts {
+        let mut seen: FxHashMap<String, u32> = FxHashMap::default();
+        let mut ranked: Vec<(u32, i64)> = Vec::with_capacity(candidates.len());
+        for (id, app) in candidates {
+            let taken = taken.entry(app.clone()).or_default();
+            if *taken >= room.of(&app) {
+                continue;
+            }
+            *taken += 1;
+            let round = seen.entry(app).or_default();
+            ranked.push((*round, id));
+            *round += 1;
+        }
+        // Stable: what comes first within a round stays first.
+        ranked.sort_by_key(|(round, _)| *round);
+        ids.extend(ranked.into_iter().map(|(_, id)| id));
     }
-    // Stable: what comes first within a round stays first.
-    ranked.sort_by_key(|(round, _)| *round);
-    ranked.into_iter().map(|(_, id)| id).collect()
+    ids.truncate(room.total);
+    ids
 }
 
 /// Accounts of which only a tombstone is left after the batch: their names are not written.
@@ -121,18 +133,25 @@ pub(super) fn gone(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::AppId;
 
     #[test]
-    fn apps_take_turns() {
-        let due = |ids: &[(i64, &str)]| {
-            in_turns(
-                ids.iter()
-                    .map(|(id, app)| (*id, (*app).to_owned()))
-                    .collect(),
-            )
+    fn apps_take_turns_as_far_as_there_is_room() {
+        let owned = |ids: &[(i64, &str)]| -> Vec<(i64, String)> {
+            ids.iter()
+                .map(|(id, app)| (*id, (*app).to_owned()))
+                .collect()
         };
-        let flood = [(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c"), (6, "b")];
-        assert_eq!(due(&flood), [1, 4, 5, 2, 6, 3]);
-        assert_eq!(due(&[]), Vec::<i64>::new());
+        let flood = owned(&[(1, "a"), (2, "a"), (3, "a"), (4, "b"), (5, "c"), (6, "b")]);
+        let others = owned(&[(7, "a"), (8, "c")]);
+        let due = |room: &Room| in_turns([flood.clone(), others.clone()], room);
+        assert_eq!(due(&Room::for_any(100)), [1, 4, 5, 2, 6, 3, 7, 8]);
+        assert_eq!(due(&Room::for_any(4)), [1, 4, 5, 2]);
+        let mut room = Room::for_any(100);
+        room.per_app = 1;
+        assert_eq!(due(&room), [1, 4, 5]);
+        room.left.insert(AppId::parse("a").expect("an id"), 0);
+        room.left.insert(AppId::parse("c").expect("an id"), 2);
+        assert_eq!(due(&room), [4, 5, 8]);
     }
 }

@@ -8,12 +8,12 @@ use super::watchdog::Watchdog;
 use crate::bus::Stored;
 use crate::clock::Clock;
 use crate::model::{DeadReason, Fact};
-use crate::resolve::ladder::{Ladder, Later, Resolved};
+use crate::resolve::ladder::{Ladder, Later, Place, Resolved};
 use crate::resolve::ports::MemoryFault;
 use crate::store::{Deferred, Store, StoreError};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// A lease outlasts a request (5 s unless configured) and its queue; after a crash the work waits
@@ -21,8 +21,6 @@ use tokio_util::sync::CancellationToken;
 const LEASE_MS: i64 = 20_000;
 /// How long a record that does not open waits for its key to come back.
 const UNOPENED_MS: i64 = 10 * 60_000;
-/// Resolutions under way at once.
-const AT_ONCE: usize = 512;
 /// Resolutions taken from the store at once.
 const TAKE: usize = 256;
 /// However often the store changes, it is asked no oftener than this.
@@ -55,22 +53,24 @@ impl Deferrals {
     /// # Errors
     /// The store or the memory failed; the term must end.
     pub async fn run(self, stop: CancellationToken) -> Result<(), StoreError> {
-        let slots = Arc::new(Semaphore::new(AT_ONCE));
         let (failed, mut failures) = mpsc::channel::<MemoryFault>(1);
         loop {
-            let room = slots.available_permits().min(TAKE);
+            // No more of an app than there is place for: what is taken and not begun would hold up
+            // the others, and come back later than it could be begun.
+            let mut room = self.ladder.room();
+            room.total = room.total.min(TAKE);
             let now = (self.clock)();
-            let due = self.store.due(now, LEASE_MS, room);
+            let due = self.store.due(now, LEASE_MS, &room);
             let due = self.watchdog.step("taking deferred work", due).await?;
-            let full = due.len() == room;
+            let full = due.len() == room.total;
             for deferred in due {
-                let Ok(slot) = Arc::clone(&slots).acquire_owned().await else {
-                    return Ok(());
+                // Only this loop takes places, so that those there were are there still.
+                let Some(place) = self.ladder.place(&deferred.app) else {
+                    continue;
                 };
                 let (this, failed) = (self.clone(), failed.clone());
                 tokio::spawn(async move {
-                    let _slot = slot;
-                    match this.resume(deferred).await {
+                    match this.resume(deferred, place).await {
                         // A closed queue means that the term is over; the lease gives it back.
                         Ok(item) => drop(this.done.send(vec![item]).await),
                         Err(fault) => drop(failed.try_send(fault)),
@@ -105,19 +105,19 @@ impl Deferrals {
         Ok(Duration::from_millis(ms).clamp(LEAST_PAUSE, LONGEST_PAUSE))
     }
 
-    async fn resume(&self, deferred: Deferred) -> Result<Item, MemoryFault> {
+    async fn resume(&self, deferred: Deferred, place: Place) -> Result<Item, MemoryFault> {
         let source = Source::Deferred {
             attempts: deferred.attempts + 1,
         };
-        let place = (deferred.partition, deferred.offset);
-        let Some(record) = self.records.recover(place, &deferred.record) else {
+        let at = (deferred.partition, deferred.offset);
+        let Some(record) = self.records.recover(at, &deferred.record) else {
             return Ok(self.unopened(&deferred, source));
         };
         let (head, end) = match self.decoder.decode(&record) {
             Decoded::Login(login) => {
                 let resolved = self
                     .ladder
-                    .resolve(&login, deferred.attempts, Some(deferred.since))
+                    .resolve_again(&login, place, (deferred.attempts, deferred.since))
                     .await?;
                 (Some(Head::of(&login)), end_of(resolved))
             }

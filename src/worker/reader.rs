@@ -117,7 +117,7 @@ async fn ask(
     done: mpsc::Sender<Vec<Item>>,
     failed: mpsc::Sender<MemoryFault>,
 ) {
-    match worker.ladder.resolve(&login, 0, None).await {
+    match worker.ladder.resolve(&login).await {
         Ok(resolved) => {
             let item = Item {
                 record,

@@ -53,6 +53,7 @@ pub struct Rig {
     child: Option<Child>,
     end: CancellationToken,
     starts: u32,
+    log: &'static str,
 }
 
 /// What a test may want otherwise.
@@ -62,6 +63,12 @@ pub struct Wish {
     pub more: String,
     /// The value of `wechat.timeout`.
     pub timeout: &'static str,
+    /// The simulated company, if not that of the seed without followers and blocked people.
+    pub world: Option<World>,
+    /// How WeChat behaves.
+    pub settings: Settings,
+    /// What `serve` logs.
+    pub log: &'static str,
 }
 
 impl Default for Wish {
@@ -70,6 +77,12 @@ impl Default for Wish {
             seed: 1,
             more: String::new(),
             timeout: "5s",
+            world: None,
+            settings: Settings {
+                remember_codes: true,
+                ..Settings::default()
+            },
+            log: "trace",
         }
     }
 }
@@ -78,16 +91,15 @@ impl Rig {
     /// Prepares everything; nothing runs but the simulator.
     pub async fn new(wish: Wish) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let mut world = World::new(wish.seed).unwrap();
-        world.blocked_share = 0.0;
-        // Whether a follower is asked about depends on what is known of them by then, which the verdict
-        // on a history does not follow.
-        world.follower_share = 0.0;
-        let settings = Settings {
-            remember_codes: true,
-            ..Settings::default()
-        };
-        let sim = Arc::new(Simulator::new(world, settings, clock::system()));
+        let world = wish.world.unwrap_or_else(|| {
+            let mut world = World::new(wish.seed).unwrap();
+            world.blocked_share = 0.0;
+            // Whether a follower is asked about depends on what is known of them by then, which the
+            // verdict on a history does not follow.
+            world.follower_share = 0.0;
+            world
+        });
+        let sim = Arc::new(Simulator::new(world, wish.settings, clock::system()));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let wechat = listener.local_addr().unwrap();
         let end = CancellationToken::new();
@@ -124,6 +136,7 @@ impl Rig {
             child: None,
             end,
             starts: 0,
+            log: wish.log,
         }
     }
 
@@ -153,7 +166,7 @@ impl Rig {
             .unwrap();
         let child = self
             .command(&["serve"])
-            .env("UNILINK_LOG", "trace")
+            .env("UNILINK_LOG", self.log)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
@@ -174,6 +187,15 @@ impl Rig {
     async fn ready(&self, url: &str) -> bool {
         let answer = self.http.get(url).send().await;
         answer.is_ok_and(|a| a.status().is_success())
+    }
+
+    /// The most memory that the process ever had, in MiB; `None` where the system does not say.
+    pub fn peak_mib(&self) -> Option<u64> {
+        let pid = self.child.as_ref()?.id();
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?;
+        let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kib / 1_024)
     }
 
     /// SIGKILL, which the simulator is told of.

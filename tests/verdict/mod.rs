@@ -110,7 +110,11 @@ impl Judge {
         }
         let far = Millis(i64::MAX / 4);
         loop {
-            let due = parts.store.due(far, far.0, 10_000).await.unwrap();
+            let due = parts
+                .store
+                .due(far, far.0, &unilink::model::Room::for_any(10_000))
+                .await
+                .unwrap();
             if due.is_empty() {
                 break;
             }

@@ -92,7 +92,8 @@ impl Parts {
             memory,
             clock: Arc::clone(&self.clock),
         };
-        Ok(Ladder::new(parts, worker.inline_budget))
+        let http = (worker.http_per_app, worker.http_total);
+        Ok(Ladder::new(parts, worker.inline_budget, http))
     }
 
     fn records(&self) -> Records {

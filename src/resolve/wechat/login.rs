@@ -44,9 +44,16 @@ impl Credential {
     pub fn api(&self, kind: AppKind) -> Api {
         match (kind, self) {
             (AppKind::MiniProgram, Self::Secret(_)) => Api::Code2Session,
-            (AppKind::MiniProgram, Self::Component { .. }) => Api::ComponentCode2Session,
             (_, Self::Secret(_)) => Api::OauthToken,
-            (_, Self::Component { .. }) => Api::ComponentOauthToken,
+            (_, Self::Component { .. }) => Self::api_of_component(kind),
+        }
+    }
+
+    /// The one that a third-party platform's token is shown to.
+    pub(in crate::resolve) fn api_of_component(kind: AppKind) -> Api {
+        match kind {
+            AppKind::MiniProgram => Api::ComponentCode2Session,
+            _ => Api::ComponentOauthToken,
         }
     }
 }

@@ -5,7 +5,7 @@ use super::PostgresStore;
 use super::apply::{TRIES, pause};
 use super::rows::{count, get, key_or_null, millis, parsed, small};
 use super::session::{Fault, query};
-use crate::model::{AppId, EventId, Millis};
+use crate::model::{AppId, EventId, Millis, Room};
 use crate::store::rules::{expect_rows, in_turns};
 use crate::store::{Deferred, StoreError, WaitsFor};
 use rustc_hash::FxHashMap;
@@ -79,22 +79,20 @@ impl PostgresStore {
         &self,
         now: Millis,
         lease_ms: i64,
-        limit: usize,
+        room: &Room,
     ) -> Result<Vec<Deferred>, Fault> {
         // Polled all the time: mostly there is nothing to take.
-        if limit == 0 || self.read_next_due().await?.is_none_or(|next| next > now) {
+        if room.total == 0 || self.read_next_due().await?.is_none_or(|next| next > now) {
             return Ok(Vec::new());
         }
         let mut session = self.session().await?;
         session.run("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-        let most = i64::try_from(limit).unwrap_or(i64::MAX);
+        let most = i64::try_from(room.most_of_an_app()).unwrap_or(i64::MAX);
         let codes = session.all(query(DUE_CODES).bind(now.0).bind(most));
-        let mut ids = in_turns(candidates(&codes.await?)?);
-        if ids.len() < limit {
-            let others = session.all(query(DUE_OTHERS).bind(now.0).bind(most));
-            ids.extend(in_turns(candidates(&others.await?)?));
-        }
-        ids.truncate(limit);
+        let codes = candidates(&codes.await?)?;
+        let others = session.all(query(DUE_OTHERS).bind(now.0).bind(most));
+        let others = candidates(&others.await?)?;
+        let ids = in_turns([codes, others], room);
         let mut taken = FxHashMap::default();
         for row in session.all(query(TAKE).bind(&ids)).await? {
             taken.insert(get::<i64>(&row, 0)?, deferred(&row)?);

@@ -37,7 +37,7 @@ use super::{
     AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
     OutboxRow, Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
 };
-use crate::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
+use crate::model::{Account, AppId, EventId, Keys, Millis, Room, UnionKey, UserId, View};
 use async_trait::async_trait;
 use session::{Fault, Losses, Session, Statement};
 use sqlx::postgres::{PgPool, PgRow};
@@ -201,9 +201,9 @@ impl Store for PostgresStore {
         &self,
         now: Millis,
         lease_ms: i64,
-        limit: usize,
+        room: &Room,
     ) -> Result<Vec<Deferred>, StoreError> {
-        Ok(self.lease_due(now, lease_ms, limit).await?)
+        Ok(self.lease_due(now, lease_ms, room).await?)
     }
 
     async fn next_due(&self) -> Result<Option<Millis>, StoreError> {

@@ -9,7 +9,7 @@
 use super::SqliteStore;
 use super::apply::Planned;
 use super::rows::{count, get, len, millis, parsed, parsed_or_null, small};
-use crate::model::{Account, AppId, EventId, Millis};
+use crate::model::{Account, AppId, EventId, Millis, Room};
 use crate::sqlite::{Insert, Select, Tx, Val};
 use crate::store::rules::{expect_rows, in_turns};
 use crate::store::{Batch, Deferred, Settled, StoreError, WaitsFor};
@@ -184,19 +184,17 @@ impl SqliteStore {
         &self,
         now: Millis,
         lease_ms: i64,
-        limit: usize,
+        room: &Room,
     ) -> Result<Vec<Deferred>, StoreError> {
         // Polled all the time: the writer is asked for only if there is something to take.
-        if self.read_next_due().await?.is_none_or(|next| next > now) || limit == 0 {
+        if self.read_next_due().await?.is_none_or(|next| next > now) || room.total == 0 {
             return Ok(Vec::new());
         }
         let mut tx = self.file.begin().await?;
-        let args = vec![now.0.into(), len(limit)];
+        let args = vec![now.0.into(), len(room.most_of_an_app())];
         let codes = candidates(&tx.all(DUE_CODES, args.clone()).await?)?;
         let others = candidates(&tx.all(DUE_OTHERS, args).await?)?;
-        let mut ids = in_turns(codes);
-        ids.extend(in_turns(others));
-        ids.truncate(limit);
+        let ids = in_turns([codes, others], room);
         let mut taken = take(&mut tx, &ids).await?;
         let keys: Vec<Val> = ids.iter().map(|id| (*id).into()).collect();
         let mut touched = 0;

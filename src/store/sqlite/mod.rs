@@ -28,7 +28,7 @@ use super::{
     AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
     OutboxRow, Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
 };
-use crate::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
+use crate::model::{Account, AppId, EventId, Keys, Millis, Room, UnionKey, UserId, View};
 use crate::sqlite::{Fault, File};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -194,9 +194,9 @@ impl Store for SqliteStore {
         &self,
         now: Millis,
         lease_ms: i64,
-        limit: usize,
+        room: &Room,
     ) -> Result<Vec<Deferred>, StoreError> {
-        self.lease_due(now, lease_ms, limit).await
+        self.lease_due(now, lease_ms, room).await
     }
 
     async fn next_due(&self) -> Result<Option<Millis>, StoreError> {

@@ -80,7 +80,10 @@ pub async fn leaves_a_tombstone_and_no_rows(home: &dyn Home) {
     let fate = store.find_event(&event(50)).await.expect("reads");
     let fate = fate.expect("the fate stays");
     assert_eq!((fate.state, fate.account), (TrackedState::Linked, None));
-    let due = store.due(Millis(200), 10, 10).await.expect("leases");
+    let due = store
+        .due(Millis(200), 10, &Room::for_any(10))
+        .await
+        .expect("leases");
     assert_eq!(
         due[0].account, None,
         "waiting work goes on without the name"
