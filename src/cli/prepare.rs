@@ -5,7 +5,7 @@ use super::assemble::{SOURCE, wire_topics};
 use crate::bus::Record;
 use crate::config::Config;
 use crate::intake::{Erase, Prepare, Prepared, Refusal, RefusalKind};
-use crate::model::{AppId, AppKind, Apps, Erasure, EventId, Millis};
+use crate::model::{AppId, Apps, Erasure, EventId, Millis};
 use crate::seal::PublicKey;
 use crate::seal::hpke::is_sealed_text;
 use crate::wire::{ErasureWire, FieldError, FieldKind, LoginWire, Mode, Signer, Topics};
@@ -43,13 +43,8 @@ impl Gatekeeper {
             let problem = "is no app of the configuration: add it to [[apps]], or correct it";
             return Err(invalid("appid", problem));
         };
-        if event.code.is_some() && app.kind != AppKind::MiniProgram {
-            let problem = "is exchanged here for mini programs only: exchange it at the gateway and \
-                           send the openid and unionid that WeChat answers";
-            return Err(invalid("code", problem));
-        }
-        if event.code.is_some() && app.secret.is_none() {
-            let problem = "cannot be exchanged: the app has no secret in the configuration";
+        if event.code.is_some() && app.secret.is_none() && app.component.is_none() {
+            let problem = "cannot be exchanged: the app has neither secret nor component in the configuration";
             return Err(invalid("code", problem));
         }
         Ok(())
