@@ -264,7 +264,9 @@ fn minis(n: usize) -> World {
         platform: Some(0),
         bound_since: unilink::model::Millis(0),
     };
-    World::build(23, &["main"], &vec![app; n]).unwrap()
+    let mut world = World::build(23, &["main"], &vec![app; n]).unwrap();
+    world.blocked_share = 0.0;
+    world
 }
 
 /// From the first request to so many codes answered.
