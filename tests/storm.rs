@@ -168,9 +168,10 @@ async fn healthy(logins: usize, trouble: bool) -> BTreeMap<String, i64> {
         sim.set_trouble(apps[5], None, Trouble::WrongSecret, on)
             .unwrap();
     };
-    trouble_with(trouble);
     let mut crowd = Crowd::gather(Population::new(u64::MAX, 22).in_every_way(), sim);
-    crowd.post(&rig, logins, RATE).await;
+    crowd.post(&rig, logins / 4, RATE).await;
+    trouble_with(trouble);
+    crowd.post(&rig, logins - logins / 4, RATE).await;
     trouble_with(false);
     rig.settle(&parts, Duration::from_secs(150)).await;
     rig.stopped().await;
