@@ -187,10 +187,8 @@ impl Parts {
         let asked = self.ask(&mut climb, leads, attempt).await?;
         let waits = data.is_some() && climb.claims.is_empty() && !climb.sound;
         let wait = if waits && climb.bound(login.occurred_at) {
-            let newest = held.keys.first().and_then(|sealed| climb.unseal(sealed));
-            let key = session_key.as_ref().or(newest.as_ref());
-            self.wait_for_key(&mut climb, session_key.is_some(), key, attempt)
-                .await?
+            let own_key = session_key.as_ref();
+            self.wait_for_key(&mut climb, own_key, attempt).await?
         } else {
             None
         };
@@ -233,25 +231,28 @@ impl Parts {
     }
 
     /// Until when data that no key opened waits for another; `None`: no key would help. Data that
-    /// came with its key is corrupt unless WeChat says that the key is superseded.
+    /// came with its key is corrupt unless WeChat says that this key is superseded: then the data
+    /// may be under the newer one. Data without a key may be under any that is still to come.
     async fn wait_for_key(
         &self,
         climb: &mut Climb<'_>,
-        own_key: bool,
-        key: Option<&Secret>,
+        own_key: Option<&Secret>,
         attempt: Attempt,
     ) -> Result<Option<Millis>, MemoryFault> {
         let now = (self.clock)();
         let end = attempt.since.unwrap_or(now).plus(KEY_WAIT_MS);
-        let mut superseded = None;
-        if let Some(key) = key.filter(|_| climb.in_doubt() && self.asking.checks(climb)) {
-            superseded = self.asking.superseded(climb, key).await?;
+        if let Some(key) = own_key {
+            if !climb.in_doubt() || !self.asking.checks(climb) {
+                return Ok(None);
+            }
+            match self.asking.superseded(climb, key).await? {
+                Some(false) => return Ok(None),
+                Some(true) => climb.note(Reason::SessionSuperseded),
+                // WeChat does not say: waiting is safe.
+                None => {}
+            }
         }
-        if superseded == Some(true) {
-            climb.note(Reason::SessionSuperseded);
-        }
-        let wait = superseded.unwrap_or(!own_key) && now < end;
-        Ok(wait.then_some(end))
+        Ok((now < end).then_some(end))
     }
 
     async fn ask(
