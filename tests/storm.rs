@@ -168,9 +168,10 @@ async fn healthy(logins: usize, trouble: bool) -> BTreeMap<String, i64> {
         sim.set_trouble(apps[5], None, Trouble::WrongSecret, on)
             .unwrap();
     };
-    trouble_with(trouble);
     let mut crowd = Crowd::gather(Population::new(u64::MAX, 22).in_every_way(), sim);
-    crowd.post(&rig, logins, RATE).await;
+    crowd.post(&rig, logins / 4, RATE).await;
+    trouble_with(trouble);
+    crowd.post(&rig, logins - logins / 4, RATE).await;
     trouble_with(false);
     rig.settle(&parts, Duration::from_secs(150)).await;
     rig.stopped().await;
@@ -179,6 +180,38 @@ async fn healthy(logins: usize, trouble: bool) -> BTreeMap<String, i64> {
     let healthy = [1, 3, 4, 6].map(|n: usize| rig.sim.world().app(apps[n]).unwrap().id.to_string());
     let of = |app: &String| (app.clone(), outcome.percentile(app, 99));
     healthy.iter().map(of).collect()
+}
+
+/// An app whose address is refused gets no token; its codes, which need none, are exchanged all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_address_stops_no_code() {
+    const CODES: u32 = 200;
+    let _alone = ALONE.lock().await;
+    let (mut rig, parts) = in_world(minis(1), "", "5s").await;
+    let app = rig.sim.world().numbers().next().unwrap();
+    let trouble = |on| rig.sim.set_trouble(app, None, Trouble::RefusedAddress, on);
+    trouble(true).unwrap();
+    crowd::pay(&rig, app, 7).await;
+    let refused = |sim: &Simulator| {
+        let apis = sim.stats().apps;
+        let mut tokens = apis.values().filter_map(|a| a.get(Api::StableToken.path()));
+        tokens.any(|api| api.answers.contains_key(&40164))
+    };
+    while !refused(&rig.sim) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    codes(&rig, CODES).await;
+    let took = answered(&rig.sim, u64::from(CODES)).await;
+    println!("{CODES} codes in {took:?} beside a refused token");
+    // The first pause of a refused app.
+    assert!(took < Duration::from_secs(4), "{took:?}");
+    trouble(false).unwrap();
+    rig.settle(&parts, Duration::from_secs(100)).await;
+    let account = rig.sim.world().account(7, app).unwrap();
+    let (app, openid) = (account.app.as_str(), account.openid.as_str());
+    let paid = |a: &serde_json::Value| a["unionid"].is_string();
+    rig.account(app, openid, paid).await;
+    rig.stopped().await;
 }
 
 /// In flight, per app and in total.
@@ -264,7 +297,9 @@ fn minis(n: usize) -> World {
         platform: Some(0),
         bound_since: unilink::model::Millis(0),
     };
-    World::build(23, &["main"], &vec![app; n]).unwrap()
+    let mut world = World::build(23, &["main"], &vec![app; n]).unwrap();
+    world.blocked_share = 0.0;
+    world
 }
 
 /// From the first request to so many codes answered.

@@ -77,6 +77,15 @@ impl Caller {
         (self.clock)()
     }
 
+    /// Waits until the app's turn is near; held until admitted.
+    ///
+    /// # Errors
+    /// [`Missed::Later`]: the app is parked.
+    pub async fn ready(&self, app: &App, api: Api) -> Result<impl Send + use<>, Missed> {
+        let ready = self.gates.ready(&app.id, api, || self.now()).await;
+        ready.map_err(|until| Missed::Later(Some(until)))
+    }
+
     /// Waits for the app's turn.
     ///
     /// # Errors

@@ -127,17 +127,27 @@ impl Exchange {
             Err(missed) => return later(missed),
         };
         let api = credential.api(app.kind);
-        let pass = match self.caller.admit(app, api).await {
-            Ok(pass) => pass,
+        // Noted while others are in flight, so that no slot waits for the store; and not long before,
+        // so that few are noted that are not sent after all.
+        let ready = match self.caller.ready(app, api).await {
+            Ok(ready) => ready,
             Err(missed) => return later(missed),
         };
-        // It may have waited long for its turn.
+        // It may have waited long.
         let now = self.caller.now();
         if now.since(occurred_at) > CODE_LIFE_MS {
             return Ok(expired(sent.is_some()));
         }
         if sent.is_none() {
             self.note(marks.sent, None, now, Vec::new()).await?;
+        }
+        let pass = match self.caller.admit(app, api).await {
+            Ok(pass) => pass,
+            Err(missed) => return later(missed),
+        };
+        drop(ready);
+        if self.caller.now().since(occurred_at) > CODE_LIFE_MS {
+            return Ok(expired(sent.is_some()));
         }
         let client = self.caller.client();
         let request = client.exchange(&app.id, app.kind, &credential, code);

@@ -51,6 +51,8 @@ pub struct Gates {
 #[derive(Debug)]
 struct Gate {
     slots: Arc<Semaphore>,
+    /// As many as have a slot may stand ready for the next.
+    ready: Arc<Semaphore>,
     strain: Arc<Strain>,
     unanswered: u32,
     breaker: Breaker,
@@ -223,6 +225,34 @@ impl Gates {
         apps.get(app).is_some_and(Gate::is_strained)
     }
 
+    /// Waits until its turn is near: for what has to be done before a request and must not hold a
+    /// slot meanwhile. To be dropped once it is admitted.
+    ///
+    /// # Errors
+    /// The app is parked: until when.
+    pub async fn ready(
+        &self,
+        app: &AppId,
+        api: Api,
+        now: impl Fn() -> Millis,
+    ) -> Result<OwnedSemaphorePermit, Millis> {
+        let ready = {
+            let mut apps = self.lock();
+            Arc::clone(&self.gate(&mut apps, app).ready)
+        };
+        if let Some(until) = self.parked(app, api, now()) {
+            return Err(until);
+        }
+        // Never closed.
+        let ready = ready.acquire_owned().await;
+        let ready = ready.map_err(|_| now().plus(PROBE_MS))?;
+        // While it waited, the app may have been refused.
+        match self.parked(app, api, now()) {
+            Some(until) => Err(until),
+            None => Ok(ready),
+        }
+    }
+
     /// Waits for the API's turn, for a slot of the app, then for one of all.
     ///
     /// # Errors
@@ -384,6 +414,7 @@ impl Gates {
     fn gate<'a>(&self, apps: &'a mut FxHashMap<AppId, Gate>, app: &AppId) -> &'a mut Gate {
         apps.entry(app.clone()).or_insert_with(|| Gate {
             slots: Arc::new(Semaphore::new(self.limits.per_app)),
+            ready: Arc::new(Semaphore::new(self.limits.per_app)),
             strain: Arc::new(Strain {
                 few: Arc::new(Semaphore::new(STRAINED_SLOTS)),
                 over: Notify::new(),

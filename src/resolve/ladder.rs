@@ -7,6 +7,7 @@
 
 use super::asking::Asking;
 use super::exchange::Exchange;
+use super::patience::Patience;
 use super::ports::{Memory, MemoryFault};
 use super::rungs::Attempt;
 pub use super::slots::Place;
@@ -63,18 +64,18 @@ pub struct Parts {
 /// Everything a resolution needs.
 pub struct Ladder {
     parts: Arc<Parts>,
-    budget: Duration,
+    patience: Arc<Patience>,
     slots: Slots,
 }
 
 impl Ladder {
-    /// Composes the ladder; `budget` is how long an event may wait inline, `http` how many requests
+    /// Composes the ladder; `budget` is how long an event may wait inline at most, `http` how many requests
     /// may be in flight per app and in total.
     #[must_use]
     pub fn new(parts: Parts, budget: Duration, http: (usize, usize)) -> Self {
         Self {
             parts: Arc::new(parts),
-            budget,
+            patience: Arc::new(Patience::new(budget)),
             slots: Slots::new(http.0, http.1),
         }
     }
@@ -85,7 +86,8 @@ impl Ladder {
         self.parts.at_once(login)
     }
 
-    /// Resolves the rest for the first time; waits at most for the inline budget.
+    /// Resolves the rest for the first time; waits at most for the inline budget,
+    /// and less for an app that is usually quick, or in trouble.
     ///
     /// # Errors
     /// The memory is not available.
@@ -98,10 +100,11 @@ impl Ladder {
             since: None,
         };
         let begun = Instant::now();
-        let Some(slot) = self.slots.live(&login.app, self.budget).await else {
+        let budget = self.patience.with(&login.app);
+        let Some(slot) = self.slots.live(&login.app, budget).await else {
             return Ok(self.parts.out_of_time(login, attempt));
         };
-        let left = self.budget.saturating_sub(begun.elapsed());
+        let left = budget.saturating_sub(begun.elapsed());
         self.climb(login, attempt, slot, left).await
     }
 
@@ -143,11 +146,17 @@ impl Ladder {
         budget: Duration,
     ) -> Result<Resolved, MemoryFault> {
         let (parts, owned) = (Arc::clone(&self.parts), login.clone());
+        let patience = Arc::clone(&self.patience);
         // On a task of its own, so that giving up the wait never loses an answer: what a code
         // bought is noted, and the next attempt finds it.
         let task = tokio::spawn(async move {
             let _slot = slot;
-            parts.climb_up(&owned, attempt).await
+            let begun = Instant::now();
+            let resolved = parts.climb_up(&owned, attempt).await;
+            if let Ok(resolved) = &resolved {
+                patience.learn(&owned.app, begun.elapsed(), resolved);
+            }
+            resolved
         });
         match tokio::time::timeout(budget, task).await {
             Err(_) => Ok(self.parts.out_of_time(login, attempt)),

@@ -4,7 +4,7 @@
 //! [`failure`] what a failed call leaves behind, and [`decrypt`] opens `encryptedData`. [`caller`] is
 //! the one way to WeChat: [`gate`] before, the reaction to errors after. [`tokens`] has the apps'
 //! access tokens, [`followers`] gathers questions, [`exchange`] spends codes, once each; [`asking`]
-//! asks about accounts, `rungs` joins them, and [`ladder`] bounds what is under way (`slots`).
+//! asks about accounts, `rungs` joins them, and [`ladder`] bounds what is under way (`slots`) and how long it is waited for (`patience`).
 
 pub mod asking;
 pub mod body;
@@ -19,6 +19,7 @@ pub mod followers;
 pub mod gate;
 pub mod ladder;
 mod notes;
+mod patience;
 pub mod ports;
 mod rungs;
 mod slots;

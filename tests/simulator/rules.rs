@@ -231,6 +231,8 @@ async fn the_most_requests_at_once_are_known() {
     hanging.into_iter().for_each(|task| task.abort());
     assert!(reaches(0).await, "{:?}", of());
     assert_eq!(of().most_in_flight, 5);
+    let all = wechat.sim.stats();
+    assert_eq!((all.in_flight, all.most_in_flight), (0, 5));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 use unilink::clock;
-use unilink::simulate::{Event, Manner, Population, Simulator};
+use unilink::simulate::{AppNo, Event, Manner, Population, Simulator};
 
 /// Events are posted so often, those of one tick in one request.
 const TICK: Duration = Duration::from_millis(20);
@@ -140,4 +140,18 @@ pub async fn codes(rig: &Rig, logins: u32) {
             assert_eq!(status, 202, "{answer}");
         }
     }
+}
+
+/// The person pays in the mini program; the login shows the openid and the payment's number.
+pub async fn pay(rig: &Rig, app: AppNo, person: u64) {
+    let account = rig.sim.world().account(person, app).unwrap();
+    let payment = rig.sim.paid_at(app, person, rig.sim.now()).unwrap();
+    rig.accept(&json!({
+        "id": format!("paid-{person}"),
+        "occurred_at": rig.sim.now().to_string(),
+        "appid": account.app.as_str(),
+        "openid": account.openid.as_str(),
+        "transaction_id": payment.transaction_id,
+    }))
+    .await;
 }
