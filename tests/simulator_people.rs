@@ -10,9 +10,10 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use unilink::model::{Account, Millis, OpenId, Reason, UnionId, UserId};
+use unilink::model::{Account, AppKind, Millis, OpenId, Reason, UnionId, UserId};
 use unilink::simulate::{
-    Action, Api, Event, Found, Outcome, Params, Population, Settings, Simulator, Verdict, World,
+    Action, Api, AppNo, Event, Found, Outcome, Params, Population, Request, Settings, Simulator,
+    Verdict, World,
 };
 use uuid::Uuid;
 
@@ -49,6 +50,8 @@ type Claims = BTreeMap<Account, Vec<(u8, String)>>;
 struct Linker<'a> {
     sim: &'a Simulator,
     care: Care,
+    /// Asks WeChat's other APIs.
+    asks: bool,
     claims: Claims,
     reasons: HashMap<Account, Reason>,
     keys: HashMap<Account, Vec<String>>,
@@ -58,10 +61,11 @@ struct Linker<'a> {
 }
 
 impl<'a> Linker<'a> {
-    fn new(sim: &'a Simulator, care: Care) -> Self {
+    fn new(sim: &'a Simulator, care: Care, asks: bool) -> Self {
         Self {
             sim,
             care,
+            asks,
             claims: Claims::new(),
             reasons: HashMap::new(),
             keys: HashMap::new(),
@@ -88,20 +92,86 @@ impl<'a> Linker<'a> {
         let mut whole = event.clone();
         whole["session_key"] = answer["session_key"].clone();
         whole["exchanged"] = answer["unionid"].clone();
+        if answer["is_snapshotuser"] == 1 {
+            whole["is_snapshotuser"] = 1.into();
+        }
+        if let Some(token) = answer["access_token"].as_str() {
+            whole["access_token"] = token.into();
+        }
         self.known(&whole, openid);
+    }
+
+    fn app(&self, appid: &str) -> (AppNo, AppKind) {
+        let number = self.sim.world().number(appid).unwrap();
+        (number, self.sim.world().app(number).unwrap().kind)
+    }
+
+    /// Some nicknames are no JSON.
+    fn call(&self, request: Request) -> Value {
+        match self.sim.call(request).action {
+            Action::Respond { body, .. } => {
+                let text = String::from_utf8_lossy(&body);
+                let text: String = text.chars().filter(|c| !c.is_control()).collect();
+                serde_json::from_str(&text).unwrap()
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks with an app token.
+    fn ask(&self, api: Api, appid: &str, fields: &[(&str, &str)]) -> Value {
+        let app = self.sim.world().app(self.app(appid).0).unwrap();
+        let body = serde_json::json!({
+            "grant_type": "client_credential", "appid": appid, "secret": app.secret,
+        });
+        let request = Request::new(Api::StableToken, [("", "")]).with_body(body.to_string());
+        let answer = self.call(request);
+        let token = ("access_token", answer["access_token"].as_str().unwrap());
+        self.call(Request::new(api, fields.iter().copied().chain([token])))
+    }
+
+    /// Asks WeChat for the unionid in all the ways that the event offers, and that a follower does.
+    fn enrich(&self, event: &Value, openid: &str) -> Option<String> {
+        let field = |name: &str| event[name].as_str().unwrap_or("");
+        let appid = field("appid");
+        let unionid = |answer: Value| Some(answer["unionid"].as_str()?.trim().to_owned());
+        let (_, kind) = self.app(appid);
+        let mut found = None;
+        if !field("access_token").is_empty() {
+            let fields = [("access_token", field("access_token")), ("openid", openid)];
+            found = unionid(self.call(Request::new(Api::OauthUser, fields)));
+        }
+        if found.is_none() && kind == AppKind::OfficialAccount {
+            found = unionid(self.ask(Api::Follower, appid, &[("openid", openid)]));
+        }
+        let paid = !field("transaction_id").is_empty() || !field("out_trade_no").is_empty();
+        if found.is_none() && paid {
+            let fields = [
+                ("openid", openid),
+                ("transaction_id", field("transaction_id")),
+                ("mch_id", field("mch_id")),
+                ("out_trade_no", field("out_trade_no")),
+            ];
+            found = unionid(self.ask(Api::PaidUnionid, appid, &fields));
+        }
+        found
     }
 
     fn exchange(&self, event: &Value, code: &str) -> Value {
         let appid = event["appid"].as_str().unwrap();
-        let apps = self.sim.world().sim_apps();
-        let secret = &apps.iter().find(|a| a.id.as_str() == appid).unwrap().secret;
+        let (number, kind) = self.app(appid);
+        let secret = &self.sim.world().app(number).unwrap().secret;
+        let api = match kind {
+            AppKind::MiniProgram => Api::Code2Session,
+            _ => Api::Oauth,
+        };
         let params = Params {
             appid,
             secret,
             code,
             grant_type: "authorization_code",
         };
-        match self.sim.exchange(Api::Code2Session, &params).action {
+        match self.sim.exchange(api, &params).action {
             Action::Respond { body, .. } => serde_json::from_slice(&body).unwrap(),
             other => panic!("{other:?}"),
         }
@@ -126,6 +196,10 @@ impl<'a> Linker<'a> {
             .or_insert(Reason::NoUnionid);
         if let Some(unionid) = event["exchanged"].as_str() {
             self.claim(&account, 1, unionid);
+        } else if self.asks
+            && let Some(unionid) = self.enrich(event, openid)
+        {
+            self.claim(&account, 1, &unionid);
         }
         if let Some(unionid) = event["unionid"].as_str() {
             let fine = UnionId::parse(unionid).is_ok() && unionid != openid;
@@ -226,9 +300,17 @@ fn decrypt(event: &Value, key: &str) -> Option<Value> {
 
 /// Links everybody's events and adds the verdicts up.
 fn run(care: Care, lost: &dyn Fn(&str) -> bool) -> (Verdict, BTreeSet<String>) {
+    run_of(population(), care, true, lost)
+}
+
+fn run_of(
+    population: Population,
+    care: Care,
+    asks: bool,
+    lost: &dyn Fn(&str) -> bool,
+) -> (Verdict, BTreeSet<String>) {
     let sim = simulator(3);
-    let population = population();
-    let mut linker = Linker::new(&sim, care);
+    let mut linker = Linker::new(&sim, care, asks);
     for person in 0..PEOPLE {
         for event in population.events(person, &sim) {
             if !lost(&event.id) {
@@ -270,6 +352,56 @@ fn the_truth_calls_a_careful_linker_perfect() {
     }
     assert_eq!(dead, expected);
     assert!(!dead.is_empty());
+}
+
+#[test]
+fn logins_in_every_way_are_resolved_by_a_linker_that_asks_and_missed_by_one_that_does_not() {
+    let population = population().in_every_way();
+    let (asked, dead) = run_of(population, Care::Full, true, &|_| false);
+    assert!(asked.perfect(), "{asked:?}");
+    let world = World::new(3).unwrap();
+    let truths = (0..PEOPLE).map(|p| population.truth(p, &world).unwrap());
+    let expected: BTreeSet<_> = truths
+        .flat_map(|t| t.dead().map(|(e, _)| e.to_owned()).collect::<Vec<_>>())
+        .collect();
+    assert_eq!(dead, expected);
+    let (silent, _) = run_of(population, Care::Full, false, &|_| false);
+    assert!(silent.missed_links > 500, "{silent:?}");
+    assert_eq!((silent.wrong_merges, silent.wrong_links), (0, 0));
+    let (careless, _) = run_of(population, Care::Snapshots, true, &|_| false);
+    assert!(careless.wrong_merges > 0, "{careless:?}");
+}
+
+#[test]
+fn every_way_has_its_share_and_posts_only_what_a_gateway_has() {
+    let sim = simulator(3);
+    let population = population().in_every_way();
+    let mut shares = BTreeMap::<&str, u32>::new();
+    for person in 0..PEOPLE {
+        let truth = population.truth(person, sim.world()).unwrap();
+        let named: HashSet<_> = truth.traces.iter().map(|t| t.event.clone()).collect();
+        let events = population.events(person, &sim);
+        assert_eq!(named, events.iter().map(|e| e.id.clone()).collect());
+        for event in events {
+            let app = sim.world().number(&event.appid).unwrap();
+            let mini = sim.world().app(app).unwrap().kind == AppKind::MiniProgram;
+            let mut count = |name, there: bool| {
+                *shares.entry(name).or_default() += u32::from(there);
+            };
+            count("oauth code", event.code.is_some() && !mini);
+            count("grant", event.scope == Some("snsapi_userinfo"));
+            count("login grant", event.scope == Some("snsapi_login"));
+            count("base grant", event.scope == Some("snsapi_base"));
+            count("paid", event.transaction_id.is_some());
+            count("paid order", event.out_trade_no.is_some());
+            assert_eq!(event.access_token.is_some(), event.scope.is_some());
+            assert_eq!(event.mch_id.is_some(), event.out_trade_no.is_some());
+            let paid = event.transaction_id.is_some() || event.mch_id.is_some();
+            assert!(!paid || (mini && event.openid.is_some() && event.unionid.is_none()));
+            assert!(event.access_token.is_none() || (!mini && event.openid.is_some()));
+        }
+    }
+    assert!(shares.values().all(|n| *n > 20), "{shares:?}");
 }
 
 #[test]

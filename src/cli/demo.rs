@@ -5,7 +5,7 @@ use super::assemble::Parts;
 use super::driver::Driver;
 use super::report::Report;
 use super::serve::serve;
-use super::simulate::faults;
+use super::simulate::set_faults;
 use crate::clock;
 use crate::config::{Config, Environment};
 use crate::shutdown;
@@ -28,7 +28,7 @@ pub struct DemoArgs {
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
     /// A fault of the simulated WeChat, as `unilink simulate --help` names them; repeatable
-    #[arg(long = "fault", value_name = "NAME=VALUE")]
+    #[arg(long = "fault", value_name = "[PLACE:]NAME=VALUE")]
     faults: Vec<String>,
     /// Keep the store in this directory, to look at with `unilink tail`; it must not hold one yet
     #[arg(long, value_name = "DIR")]
@@ -50,8 +50,7 @@ pub async fn run(args: DemoArgs) -> Result<(), Failure> {
     };
     let world = World::new(args.seed).map_err(Failure::failed)?;
     let sim = Arc::new(Simulator::new(world, Settings::default(), clock::system()));
-    sim.set_faults(faults(&args.faults)?)
-        .map_err(|e| Failure::Usage(e.to_string()))?;
+    set_faults(&sim, &args.faults)?;
     let wechat = listen().await?;
     let text = configuration(scratch.path(), &address(&wechat)?, &sim);
     let file = scratch.path().join("unilink.toml");

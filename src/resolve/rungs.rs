@@ -195,10 +195,8 @@ impl Parts {
         let mut asked = self.ask(&mut climb, leads, attempt).await?;
         let waits = data.is_some() && climb.claims.is_empty() && !climb.sound;
         let wait = if waits && climb.bound(login.occurred_at) {
-            let newest = held.keys.first().and_then(|sealed| climb.unseal(sealed));
-            let key = session_key.as_ref().or(newest.as_ref());
-            self.wait_for_key(&mut climb, session_key.is_some(), key, attempt)
-                .await?
+            let own_key = session_key.as_ref();
+            self.wait_for_key(&mut climb, own_key, attempt).await?
         } else {
             None
         };
@@ -255,27 +253,29 @@ impl Parts {
     }
 
     /// Until when data that no key opened waits for another, and whether WeChat is to be asked again;
-    /// `None`: no key would help. Data that came with its key is corrupt unless WeChat says that the
-    /// key is superseded.
+    /// `None`: no key would help. Data that came with its key is corrupt unless WeChat says that this
+    /// key is superseded: then the data may be under the newer one. Data without a key may be under
+    /// any that is still to come.
     async fn wait_for_key(
         &self,
         climb: &mut Climb<'_>,
-        own_key: bool,
-        key: Option<&Secret>,
+        own_key: Option<&Secret>,
         attempt: Attempt,
     ) -> Result<Option<(Millis, bool)>, MemoryFault> {
         let now = (self.clock)();
         let end = attempt.since.unwrap_or(now).plus(KEY_WAIT_MS);
-        let (mut superseded, mut unsure) = (None, false);
-        if let Some(key) = key.filter(|_| climb.in_doubt() && self.asking.checks(climb)) {
-            superseded = self.asking.superseded(climb, key).await?;
-            unsure = own_key && superseded.is_none();
+        let mut unsure = false;
+        if let Some(key) = own_key {
+            if !climb.in_doubt() || !self.asking.checks(climb) {
+                return Ok(None);
+            }
+            match self.asking.superseded(climb, key).await? {
+                Some(false) => return Ok(None),
+                Some(true) => climb.note(Reason::SessionSuperseded),
+                None => unsure = true,
+            }
         }
-        if superseded == Some(true) {
-            climb.note(Reason::SessionSuperseded);
-        }
-        let wait = superseded.unwrap_or(!own_key || unsure) && now < end;
-        Ok(wait.then_some((end, unsure)))
+        Ok((now < end).then_some((end, unsure)))
     }
 
     async fn ask(

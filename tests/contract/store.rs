@@ -67,6 +67,7 @@ macro_rules! contract {
                 deferred: is_added_once, finished_ones_stay_finished, leases_hide_and_end,
                     codes_go_newest_first, apps_take_turns, a_session_key_wakes,
                     a_key_that_came_during_the_attempt_wakes, a_key_that_came_before_wakes,
+                    whoever_begins_to_wait_for_a_key_goes_once_more,
                     a_link_wakes, attempts_go_on, markers_go_once_nothing_brings_them_up,
                     an_app_is_hastened, a_hastened_app_wakes, hastening_spares_what_is_leased,
                     a_large_app_is_hastened_whole, hastening_and_attempts_lose_nothing;

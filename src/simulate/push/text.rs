@@ -30,10 +30,9 @@ pub(super) fn fields(
     channel: &Channel,
     at: Millis,
 ) -> Vec<Field> {
-    let openid = world.openid_text(person, app);
     // Whoever causes a message sends it; authorization events come from WeChat's own pusher.
     let from = match news.follows() {
-        Some(_) => openid.clone(),
+        Some(_) => world.openid_text(person, app),
         None => world.pusher(app),
     };
     let mut fields = vec![

@@ -41,9 +41,11 @@ pub(super) const DONE: &str = "UPDATE deferred d SET \
      leased = false FROM unnest($1::integer[], $2::bigint[]) AS k(p, o) \
      WHERE d.partition = ANY(ARRAY[k.p]) AND d.\"offset\" = ANY(ARRAY[k.o]) \
      AND coalesce(d.done_at, -1) = -1";
+/// A row that begins to wait for a key goes once more: until now no key woke it.
 pub(super) const AGAIN: &str = "UPDATE deferred d SET waits_key = k.waits_key, \
      attempts = k.attempts, leased = false, woken = false, \
-     next_at = CASE WHEN d.woken THEN 0 ELSE k.next_at END \
+     next_at = CASE WHEN d.woken OR (k.waits_key AND NOT d.waits_key) THEN 0 \
+     ELSE k.next_at END \
      FROM unnest($1::integer[], $2::bigint[], $3::boolean[], $4::bigint[], $5::integer[]) \
      AS k(p, o, waits_key, next_at, attempts) \
      WHERE d.partition = ANY(ARRAY[k.p]) AND d.\"offset\" = ANY(ARRAY[k.o]) \

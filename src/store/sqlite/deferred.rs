@@ -31,8 +31,9 @@ pub(super) const DONE: Insert = Insert {
            record = x'', leased = 0 WHERE done_at IS NULL AND id IN (SELECT d.id FROM k \
            CROSS JOIN deferred d ON d.partition = k.partition AND d.offset = k.offset)",
 };
+/// A row that begins to wait for a key goes once more: until now no key woke it.
 pub(super) const AGAIN: &str = "UPDATE deferred SET waits_key = ?3, attempts = ?5, leased = 0, woken = 0, \
-     next_at = CASE WHEN woken THEN 0 ELSE ?4 END \
+     next_at = CASE WHEN woken OR (?3 AND NOT waits_key) THEN 0 ELSE ?4 END \
      WHERE partition = ?1 AND offset = ?2 AND done_at IS NULL";
 pub(super) const WAKE: Insert = Insert {
     head: "UPDATE deferred SET woken = 1, next_at = CASE WHEN leased THEN next_at ELSE 0 END \

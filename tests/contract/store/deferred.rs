@@ -196,6 +196,29 @@ pub async fn a_key_that_came_during_the_attempt_wakes(home: &dyn Home) {
     assert!(due(&*store, 600_300).await.is_empty(), "woken once");
 }
 
+pub async fn whoever_begins_to_wait_for_a_key_goes_once_more(home: &dyn Home) {
+    let store = open(home).await;
+    let for_time = Deferred {
+        waits_for: WaitsFor::Time,
+        ..waiting(1)
+    };
+    defer(&*store, vec![for_time]).await;
+    assert_eq!(due(&*store, 600_000).await, [1]);
+    // Nobody is woken who does not wait for a key yet.
+    put_key(&*store, 5).await;
+    let again = Settled::Again {
+        partition: 0,
+        offset: 1,
+        waits_for: WaitsFor::SessionKey,
+        next_at: Millis(900_000),
+        attempts: 1,
+    };
+    settle(&*store, vec![again.clone()]).await;
+    assert_eq!(due(&*store, 600_100).await, [1], "the key was missed");
+    settle(&*store, vec![again]).await;
+    assert!(due(&*store, 600_200).await.is_empty(), "once more only");
+}
+
 pub async fn a_key_that_came_before_wakes(home: &dyn Home) {
     let store = open(home).await;
     put_key(&*store, 5).await;
@@ -217,12 +240,16 @@ pub async fn a_link_wakes(home: &dyn Home) {
 
 pub async fn attempts_go_on(home: &dyn Home) {
     let store = open(home).await;
-    defer(&*store, vec![deferred(1)]).await;
+    let waits = Deferred {
+        waits_for: WaitsFor::SessionKey,
+        ..deferred(1)
+    };
+    defer(&*store, vec![waits]).await;
     assert_eq!(due(&*store, 200).await, [1]);
     let again = Settled::Again {
         partition: 0,
         offset: 1,
-        waits_for: WaitsFor::SessionKey,
+        waits_for: WaitsFor::Time,
         next_at: Millis(700),
         attempts: 3,
     };
@@ -235,7 +262,7 @@ pub async fn attempts_go_on(home: &dyn Home) {
     let want = Deferred {
         attempts: 3,
         next_at: Millis(700),
-        waits_for: WaitsFor::SessionKey,
+        waits_for: WaitsFor::Time,
         ..deferred(1)
     };
     assert_eq!(due, [want]);
