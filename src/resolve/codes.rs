@@ -132,6 +132,11 @@ const TABLE: &[(Action, &[i64])] = &[
     (Action::BadInput, &[40033, 44002]),
 ];
 
+/// Every code that has an action.
+pub fn all() -> impl Iterator<Item = i64> {
+    TABLE.iter().flat_map(|(_, codes)| codes.iter().copied())
+}
+
 /// What `errcode`, answered by `api`, asks of the caller.
 ///
 /// The same for every API but one thing: a refused credential is the app's token where the request

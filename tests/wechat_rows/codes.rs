@@ -14,8 +14,7 @@ fn method(kind: AppKind) -> &'static str {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn codes_of_every_kind_of_app_link() {
+pub async fn codes_of_every_kind_of_app_link() {
     let scene = Scene::channels().await;
     for (n, (kind, _, api)) in CHANNELS.into_iter().enumerate() {
         let (person, id) = scene.login(n).await;
@@ -27,8 +26,7 @@ async fn codes_of_every_kind_of_app_link() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn snapshot_users_of_a_code_are_no_evidence() {
+pub async fn snapshot_users_of_a_code_are_no_evidence() {
     let scene = Scene::of(&[(OfficialAccount, Way::Secret)], Settings::default()).await;
     let manner = Manner {
         unionid: true,
@@ -46,8 +44,7 @@ async fn snapshot_users_of_a_code_are_no_evidence() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_code_does_not_tell_is_asked() {
+pub async fn what_a_code_does_not_tell_is_asked() {
     let settings = Settings {
         oauth_without_unionid: 1.0,
         ..Settings::default()
@@ -78,8 +75,7 @@ async fn what_a_code_does_not_tell_is_asked() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn codes_are_sent_again_when_wechat_is_busy_or_its_answer_is_broken() {
+pub async fn codes_are_sent_again_when_wechat_is_busy_or_its_answer_is_broken() {
     let scene = Scene::channels().await;
     let faults: [&[&str]; 10] = [
         &["busy=1"],
@@ -115,8 +111,7 @@ async fn codes_are_sent_again_when_wechat_is_busy_or_its_answer_is_broken() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn codes_whose_answer_is_lost_are_dead_and_say_so() {
+pub async fn codes_whose_answer_is_lost_are_dead_and_say_so() {
     let scene = Scene::channels().await;
     for fault in ["spent_cut=1", "spent_hang=1"] {
         each(
@@ -156,8 +151,7 @@ const DEAD: [(i32, &str); 17] = [
     (47001, "refused"),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn codes_that_wechat_refuses_are_dead_and_never_sent_again() {
+pub async fn codes_that_wechat_refuses_are_dead_and_never_sent_again() {
     let scene = Scene::channels().await;
     each(
         CHANNELS
@@ -185,8 +179,7 @@ async fn codes_that_wechat_refuses_are_dead_and_never_sent_again() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn used_and_foreign_codes_are_dead() {
+pub async fn used_and_foreign_codes_are_dead() {
     let scene = Scene::channels().await;
     let person = scene.person();
     let code = scene.rig.sim.code(&scene.session(0, person));
@@ -199,8 +192,7 @@ async fn used_and_foreign_codes_are_dead() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn codes_with_an_unknown_answer_are_tried_again_while_they_live() {
+pub async fn codes_with_an_unknown_answer_are_tried_again_while_they_live() {
     let scene = Scene::channels().await;
     each(
         CHANNELS
@@ -223,8 +215,7 @@ async fn codes_with_an_unknown_answer_are_tried_again_while_they_live() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn old_codes_are_dead_unsent() {
+pub async fn old_codes_are_dead_unsent() {
     let scene = Scene::channels().await;
     let session = scene.session(0, scene.person());
     let code = scene.rig.sim.code(&session);

@@ -15,8 +15,7 @@ async fn officials(n: usize) -> Scene {
 /// Both ways to ask; which one is taken depends on how many come at once.
 const BOTH: [Api; 2] = [Api::Follower, Api::FollowerBatch];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn followers_link_and_others_say_why_not() {
+pub async fn followers_link_and_others_say_why_not() {
     let scene = officials(1).await;
     let (follower, stranger) = (scene.follower(0), scene.person());
     scene.seen(0, follower).await;
@@ -49,8 +48,7 @@ async fn crowd(scene: &Scene, n: usize, openids: &[String]) -> Vec<String> {
     ids.collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_openid_that_is_none_does_not_spoil_the_batch() {
+pub async fn one_openid_that_is_none_does_not_spoil_the_batch() {
     let scene = officials(1).await;
     let people: Vec<u64> = (0..90).map(|_| scene.follower(0)).collect();
     let mut openids: Vec<String> = people.iter().map(|p| scene.openid(0, *p)).collect();
@@ -74,8 +72,7 @@ async fn one_openid_that_is_none_does_not_spoil_the_batch() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_malformed_question_is_a_dead_letter() {
+pub async fn a_malformed_question_is_a_dead_letter() {
     let scene = officials(8).await;
     let codes = [40003, 40032, 40033, 40035, 40097, 41009, 44002, 47001];
     each(codes.into_iter().enumerate().map(async |(n, errcode)| {
@@ -90,8 +87,7 @@ async fn a_malformed_question_is_a_dead_letter() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn followers_are_asked_about_again_when_wechat_is_busy_or_breaks() {
+pub async fn followers_are_asked_about_again_when_wechat_is_busy_or_breaks() {
     let scene = officials(8).await;
     let faults = [
         "busy=1",
@@ -122,8 +118,7 @@ async fn followers_are_asked_about_again_when_wechat_is_busy_or_breaks() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_question_with_an_unknown_answer_is_given_up() {
+pub async fn a_question_with_an_unknown_answer_is_given_up() {
     let scene = officials(1).await;
     scene.refuse(0, Api::Follower, 99_999);
     let person = scene.follower(0);
@@ -143,8 +138,7 @@ const REFUSALS: [i32; 16] = [
     43002, 43003, 50002,
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refusal_parks_the_question_not_the_logins() {
+pub async fn a_refusal_parks_the_question_not_the_logins() {
     let scene = officials(8).await;
     each((0..8).map(async |n| {
         let errcodes: Vec<i32> = REFUSALS.iter().skip(n).step_by(8).copied().collect();
@@ -188,8 +182,7 @@ async fn a_refusal_parks_the_question_not_the_logins() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn accounts_without_permission_go_on_once_they_have_it() {
+pub async fn accounts_without_permission_go_on_once_they_have_it() {
     let scene = officials(3).await;
     let troubles = [Trouble::NoPermission, Trouble::Banned, Trouble::Frozen];
     each(troubles.into_iter().enumerate().map(async |(n, trouble)| {

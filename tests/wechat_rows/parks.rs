@@ -61,8 +61,7 @@ async fn refused_in_turn(scene: &Scene, n: usize, kind: AppKind, api: Api, codes
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_app_that_is_refused_is_parked_told_once_and_goes_on_by_itself() {
+pub async fn an_app_that_is_refused_is_parked_told_once_and_goes_on_by_itself() {
     let mut apps = OWN.map(|(kind, way, _)| (kind, way)).to_vec();
     apps.push((MiniProgram, Way::Secret));
     let scene = Scene::of(&apps, Settings::default()).await;
@@ -85,8 +84,7 @@ async fn an_app_that_is_refused_is_parked_told_once_and_goes_on_by_itself() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_refused_component_is_parked_told_once_and_goes_on_by_itself() {
+pub async fn a_refused_component_is_parked_told_once_and_goes_on_by_itself() {
     let kinds = [MiniProgram, OfficialAccount];
     let apps = [kinds, kinds, kinds].concat();
     let apps: Vec<_> = apps.into_iter().map(|k| (k, Way::Component)).collect();
@@ -105,8 +103,7 @@ async fn a_refused_component_is_parked_told_once_and_goes_on_by_itself() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_components_token_is_read_from_its_file_again() {
+pub async fn a_components_token_is_read_from_its_file_again() {
     let apps = [
         (MiniProgram, Way::Component),
         (OfficialAccount, Way::Component),
@@ -132,8 +129,7 @@ async fn a_components_token_is_read_from_its_file_again() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn one_request_tries_whether_a_refusal_is_over() {
+pub async fn one_request_tries_whether_a_refusal_is_over() {
     let scene = Scene::of(&[(MiniProgram, Way::Secret)], Settings::default()).await;
     let api = Api::Code2Session;
     scene.fault(0, api, &["errcode=40125", "refused=1", "latency=400"]);

@@ -34,8 +34,7 @@ async fn pages() -> Scene {
     Scene::of(&apps, Settings::default()).await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn users_tokens_tell_their_unionid() {
+pub async fn users_tokens_tell_their_unionid() {
     let scene = pages().await;
     for n in 0..3 {
         let (person, _) = with_token(&scene, n).await;
@@ -68,8 +67,7 @@ async fn users_tokens_tell_their_unionid() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_users_token_that_is_refused_leaves_a_reason() {
+pub async fn a_users_token_that_is_refused_leaves_a_reason() {
     let scene = pages().await;
     let codes = [
         40001, 40014, 42001, 40030, 42002, 42007, 50001, 48001, 40003, 40035, 41009, 47001,
@@ -91,8 +89,7 @@ async fn a_users_token_that_is_refused_leaves_a_reason() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn profiles_are_asked_for_again_when_wechat_is_busy_or_breaks() {
+pub async fn profiles_are_asked_for_again_when_wechat_is_busy_or_breaks() {
     let scene = pages().await;
     for fault in BUSY {
         scene.fault(0, Api::OauthUser, &[fault, "tries=1"]);
@@ -135,8 +132,7 @@ async fn paid(scene: &Scene, n: usize, by_order: bool) -> (u64, String) {
     (person, id)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn payments_tell_a_unionid_for_five_minutes() {
+pub async fn payments_tell_a_unionid_for_five_minutes() {
     let scene = minis(1).await;
     for by_order in [false, true] {
         let (person, _) = paid(&scene, 0, by_order).await;
@@ -164,8 +160,7 @@ async fn payments_tell_a_unionid_for_five_minutes() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn payments_that_wechat_does_not_tell_of_leave_a_reason() {
+pub async fn payments_that_wechat_does_not_tell_of_leave_a_reason() {
     let scene = minis(8).await;
     let unresolved = [
         (89300, "payment_gone", 0),
@@ -233,8 +228,7 @@ const HIDDEN: Manner = Manner {
     snapshot: false,
 };
 
-#[tokio::test(flavor = "multi_thread")]
-async fn data_of_a_newer_session_waits_for_its_key_and_links() {
+pub async fn data_of_a_newer_session_waits_for_its_key_and_links() {
     let scene = minis(5).await;
     each(
         [87009, 87007, 87008]
@@ -280,8 +274,7 @@ fn corrupted(event: &Value) -> String {
     format!("{}{wrong}{}", &text[..at], &text[at + 1..])
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn data_that_came_with_an_old_key_waits_and_corrupt_data_does_not() {
+pub async fn data_that_came_with_an_old_key_waits_and_corrupt_data_does_not() {
     let scene = minis(3).await;
     // The gateway sent the key of the session before.
     let person = scene.person();

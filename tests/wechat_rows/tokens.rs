@@ -16,8 +16,7 @@ fn api(n: usize) -> Api {
     if n < 4 { Api::StableToken } else { Api::Token }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_of_both_families_are_asked_for_once_and_used() {
+pub async fn tokens_of_both_families_are_asked_for_once_and_used() {
     let scene = Scene::of(&officials()[3..5], Settings::default()).await;
     for n in [0, 1] {
         let people: Vec<u64> = (0..30).map(|_| scene.follower(n)).collect();
@@ -41,8 +40,7 @@ const TROUBLES: [(Trouble, &[i32]); 4] = [
     (Trouble::SecretFrozen, &[40243]),
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_waits_for_a_token_goes_on_by_itself_once_the_app_is_put_right() {
+pub async fn what_waits_for_a_token_goes_on_by_itself_once_the_app_is_put_right() {
     let scene = Scene::of(&officials(), Settings::default()).await;
     each((0..8).map(async |n| {
         let (trouble, codes) = TROUBLES[n % 4];
@@ -83,8 +81,7 @@ const REFUSALS: [i32; 10] = [
     40002, 40013, 41002, 41004, 43002, 50002, 40014, 42001, 43001, 43003,
 ];
 
-#[tokio::test(flavor = "multi_thread")]
-async fn refusals_of_the_token_apis_park_what_needs_a_token() {
+pub async fn refusals_of_the_token_apis_park_what_needs_a_token() {
     let scene = Scene::of(&officials(), Settings::default()).await;
     each((0..8).map(async |n| {
         let errcodes: Vec<i32> = REFUSALS.iter().skip(n).step_by(8).copied().collect();
@@ -125,8 +122,7 @@ async fn refusals_of_the_token_apis_park_what_needs_a_token() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn token_apis_that_are_busy_or_break_are_asked_again() {
+pub async fn token_apis_that_are_busy_or_break_are_asked_again() {
     let scene = Scene::of(&officials(), Settings::default()).await;
     let faults = [
         "busy=1",
@@ -150,8 +146,7 @@ async fn token_apis_that_are_busy_or_break_are_asked_again() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_api_with_an_unknown_answer_is_given_up() {
+pub async fn a_token_api_with_an_unknown_answer_is_given_up() {
     let scene = Scene::of(&officials()[3..5], Settings::default()).await;
     each(
         [(0, Api::StableToken), (1, Api::Token)].map(async |(n, api)| {
@@ -166,8 +161,7 @@ async fn a_token_api_with_an_unknown_answer_is_given_up() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_dies_early_is_refreshed_once_and_the_request_repeated_once() {
+pub async fn a_token_that_dies_early_is_refreshed_once_and_the_request_repeated_once() {
     let scene = Scene::of(&officials()[3..5], Settings::default()).await;
     for (n, family) in [(0, Family::Stable), (1, Family::Plain)] {
         let first = scene.follower(n);
@@ -203,8 +197,7 @@ async fn a_token_that_dies_early_is_refreshed_once_and_the_request_repeated_once
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_renewed_as_they_end() {
+pub async fn tokens_are_renewed_as_they_end() {
     let settings = Settings {
         token_life_ms: 3_000,
         token_overlap_ms: 1_000,
@@ -230,8 +223,7 @@ async fn tokens_are_renewed_as_they_end() {
     scene.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_is_refused_again_and_again_parks_what_needs_it() {
+pub async fn a_token_that_is_refused_again_and_again_parks_what_needs_it() {
     let scene = Scene::of(&officials()[3..5], Settings::default()).await;
     each([0, 1].map(async |n| {
         for (round, errcode) in [40001, 40014, 42001].into_iter().enumerate() {
@@ -271,8 +263,7 @@ async fn issued(scene: &Scene, n: usize) -> String {
     answer["access_token"].as_str().unwrap().to_owned()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_from_a_file_is_read_again_when_it_is_refused() {
+pub async fn a_token_from_a_file_is_read_again_when_it_is_refused() {
     let app = (OfficialAccount, Way::File("unilink.db.token"));
     let scene = Scene::of(&[app], Settings::default()).await;
     let people = [scene.follower(0), scene.follower(0), scene.follower(0)];
