@@ -7,7 +7,9 @@
 //! asks about accounts, `rungs` joins them, and [`ladder`] bounds what is under way (`slots`).
 
 pub mod asking;
+mod backoff;
 pub mod body;
+mod breaker;
 pub mod caller;
 mod climb;
 pub mod codes;
@@ -20,6 +22,7 @@ pub mod gate;
 pub mod ladder;
 mod notes;
 pub mod ports;
+mod rate;
 mod rungs;
 mod slots;
 pub mod tokens;
