@@ -2,27 +2,20 @@
 //! one API of it, is parked because WeChat refuses it (a wrong secret, a spent quota). One app's
 //! trouble never holds another's up.
 
+pub use super::breaker::Cause;
+use super::breaker::{Breaker, PROBE_MS, Probe};
 use super::codes::{Api, by_app_token};
+use super::rate::{Rate, rate};
 use crate::model::{AppId, Millis};
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota};
 use rustc_hash::FxHashMap;
-use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 
-/// First pause after refused credentials; doubles with each refusal in a row.
-const FIRST_PARK_MS: i64 = 5_000;
-/// Longest pause: an operator who corrects a secret waits no longer than this.
-const LONGEST_PARK_MS: i64 = 60_000;
 /// First pause after a minute limit: some of WeChat's limits are those of one user
 /// (`docs/wechat.md` §3.1), and the others need not wait for that user's next minute. Doubles with
 /// each refusal in a row, up to the next minute.
 const FIRST_LIMITED_MS: i64 = 500;
-/// While one request tries whether a refusal is over, others come back after this.
-const PROBE_MS: i64 = 1_000;
 /// Calls in a row without an answer after which an app gets few slots until one is answered: calls
 /// that hang must not hold the slots of all.
 const STRAINED: u32 = 8;
@@ -77,44 +70,6 @@ struct Line {
     rate: Option<Arc<Rate>>,
 }
 
-/// So many calls a minute.
-#[derive(Debug)]
-struct Rate {
-    /// Who is next: one waits for the time to come, the others for him.
-    turn: tokio::sync::Mutex<()>,
-    limiter: DefaultDirectRateLimiter,
-}
-
-/// What a refusal says: WeChat's code, or our own reason.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cause {
-    /// `errcode`; `None`: a status, or an answer without one.
-    Code(Option<i64>),
-    /// In words.
-    Words(&'static str),
-}
-
-/// Opens with a refusal; after its pause one request at a time tries again.
-#[derive(Debug)]
-struct Breaker {
-    until: Millis,
-    refusals: u32,
-    /// What the operator was told last.
-    told: Option<Cause>,
-    probing: Arc<AtomicBool>,
-}
-
-impl Default for Breaker {
-    fn default() -> Self {
-        Self {
-            until: Millis(i64::MIN),
-            refusals: 0,
-            told: None,
-            probing: Arc::default(),
-        }
-    }
-}
-
 /// Permission for one request; giving it back is dropping it.
 #[derive(Debug)]
 pub struct Pass {
@@ -131,55 +86,6 @@ struct Held {
 }
 
 type Probes = [Option<Probe>; 3];
-
-/// The one request that tries whether a refusal is over.
-#[derive(Debug)]
-struct Probe(Arc<AtomicBool>);
-
-impl Drop for Probe {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
-}
-
-impl Breaker {
-    fn refuse(&mut self, now: Millis, first: i64, longest: i64) -> (Millis, bool) {
-        if self.until > now {
-            return (self.until, false);
-        }
-        let pause = (first << self.refusals.min(8)).min(longest);
-        self.refusals += 1;
-        self.until = now.plus(pause);
-        (self.until, true)
-    }
-
-    /// Parks for a while. Until when, and whether that is news: an operator who is told the same once
-    /// a minute stops to listen.
-    fn refuse_for(&mut self, cause: Cause, now: Millis) -> (Millis, bool) {
-        let (until, parked) = self.refuse(now, FIRST_PARK_MS, LONGEST_PARK_MS);
-        (until, parked && self.told.replace(cause) != Some(cause))
-    }
-
-    /// Closes; how often in a row it had been refused.
-    fn accept(&mut self) -> u32 {
-        self.told = None;
-        std::mem::take(&mut self.refusals)
-    }
-
-    /// Lets a request through; after more than so many refusals only one at a time.
-    fn enter(&self, now: Millis, lenient: u32) -> Result<Option<Probe>, Millis> {
-        if self.until > now {
-            return Err(self.until);
-        }
-        if self.refusals <= lenient {
-            return Ok(None);
-        }
-        if self.probing.swap(true, Ordering::AcqRel) {
-            return Err(now.plus(PROBE_MS));
-        }
-        Ok(Some(Probe(Arc::clone(&self.probing))))
-    }
-}
 
 impl Gate {
     fn is_strained(&self) -> bool {
@@ -345,8 +251,6 @@ impl Gates {
 
     /// WeChat refuses the app (or, if `api` is given, that API of it): parks it, longer each time.
     /// Until when, and whether the operator has not been told of the cause yet.
-    /// Returns until when, and whether this is news (the caller then raises the alarm once, not
-    /// per event).
     pub fn refuse(
         &self,
         app: &AppId,
@@ -439,20 +343,11 @@ impl Gates {
     }
 }
 
-/// So many a minute, never more in any minute: what may come at once is taken off the rest.
-fn rate(per_minute: u32) -> Option<Rate> {
-    let burst = NonZeroU32::new((per_minute / 60).max(1))?;
-    let rest = per_minute.saturating_sub(burst.get()).max(1);
-    let quota = Quota::with_period(Duration::from_secs(60) / rest)?.allow_burst(burst);
-    Some(Rate {
-        turn: tokio::sync::Mutex::default(),
-        limiter: DefaultDirectRateLimiter::direct(quota),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::breaker::{FIRST_PARK_MS, LONGEST_PARK_MS};
     use super::*;
+    use std::time::Duration;
 
     const API: Api = Api::Code2Session;
     const SECRET: Cause = Cause::Code(Some(40_125));

@@ -7,7 +7,9 @@
 //! asks about accounts, `rungs` joins them, and [`ladder`] bounds what is under way (`slots`) and how long it is waited for (`patience`).
 
 pub mod asking;
+mod backoff;
 pub mod body;
+mod breaker;
 pub mod caller;
 mod climb;
 pub mod codes;
@@ -21,6 +23,7 @@ pub mod ladder;
 mod notes;
 mod patience;
 pub mod ports;
+mod rate;
 mod rungs;
 mod slots;
 pub mod tokens;

@@ -1,6 +1,7 @@
 //! The rungs of the ladder one by one: what each kind of evidence leads to.
 
 use super::asking::{Asked, Leads};
+use super::backoff::{LONGEST_BACKOFF_MS, LONGEST_QUESTION_MS, backoff_ms};
 use super::climb::Climb;
 use super::exchange::{CODE_LIFE_MS, Exchanged};
 use super::ladder::{Later, Parts, Resolved};
@@ -10,17 +11,9 @@ use crate::model::{
     AppKind, DeadReason, EncryptedData, Evidence, Login, Method, Millis, OpenId, Reason, Secret,
     Sighting,
 };
-use rand::RngExt;
 
 /// How long encrypted data waits for its session key.
 const KEY_WAIT_MS: i64 = 24 * 3_600_000;
-/// First pause of the backoff.
-const BACKOFF_MS: i64 = 500;
-/// Longest pause: a code lives five minutes, so it gets some twenty attempts.
-const LONGEST_BACKOFF_MS: i64 = 20_000;
-/// Longest pause of a question that may be asked for days; what is waited for wakes it earlier.
-const LONGEST_QUESTION_MS: i64 = 10 * 60_000;
-
 /// Which attempt at a login this is.
 #[derive(Clone, Copy)]
 pub(super) struct Attempt {
@@ -344,11 +337,4 @@ fn interim(mut climb: Climb<'_>) -> Sighting {
 
 fn end(climb: Climb<'_>) -> Resolved {
     Resolved::Facts(Box::new(climb.sighting()))
-}
-
-/// Exponential, capped, with jitter over the upper half, so that what failed together does not
-/// come back together.
-fn backoff_ms(attempt: u32, longest: i64) -> i64 {
-    let full = (BACKOFF_MS << attempt.min(20)).min(longest);
-    rand::rng().random_range(full / 2..=full)
 }

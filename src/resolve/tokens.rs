@@ -38,6 +38,8 @@ pub struct Token {
     text: Secret,
     renew_at: Millis,
     dies_at: Millis,
+    /// When this process began to ask for it; `None`: another one brought it.
+    asked: Option<Instant>,
 }
 
 /// A token as it rests on the shelf, inside the seal.
@@ -79,8 +81,8 @@ impl Tokens {
         }
     }
 
-    /// Calls an API that wants the app's token: with the one that is held, and once more with a
-    /// newer one if WeChat refuses that.
+    /// Calls an API that wants the app's token: with the one that is held, with what another worker
+    /// may have brought if WeChat refuses that, and once with one that is refreshed for it.
     ///
     /// # Errors
     /// [`Missed`]; a token that is refused twice parks the app.
@@ -94,15 +96,20 @@ impl Tokens {
         F: Future<Output = Result<T, CallError>>,
     {
         let mut token = self.get(app, None).await?;
-        for last in [false, true] {
+        // Since when the token in use is wanted; one that was brought before may have died with the
+        // one before it.
+        let mut wanted: Option<Instant> = None;
+        for _ in 0..3 {
             let call = self
                 .caller
                 .call(app, api, |client| request(client, token.text.clone()));
             match call.await {
                 Err(Missed::Fault(fault)) if fault.action() == Action::AppTokenBad => {
-                    if last {
+                    let refreshed = |since| token.asked.is_some_and(|asked| asked >= since);
+                    if wanted.is_some_and(refreshed) {
                         break;
                     }
+                    wanted = Some(Instant::now());
                     token = self.get(app, Some(&token)).await?;
                 }
                 other => return other,
@@ -183,6 +190,7 @@ impl Tokens {
         refused: Option<&Token>,
     ) -> Result<Option<Token>, Missed> {
         let shelf = self.caller.shelf();
+        let asked = Instant::now();
         let issued = match self.issue(app).await {
             Ok(issued) => issued,
             Err(missed) => {
@@ -195,7 +203,7 @@ impl Tokens {
             let why = "WeChat refuses the token that it issues as the app's current one";
             return Err(self.caller.refuse(app, Api::AppToken, why));
         }
-        let token = self.dated(issued, version + 1);
+        let token = self.dated(issued, version + 1, asked);
         let sealed = self.seal(app, &token)?;
         let put = shelf.put(&app.id, version, sealed, token.dies_at).await?;
         Ok(put.then_some(token))
@@ -217,7 +225,7 @@ impl Tokens {
         self.caller.call(app, Api::AppToken, request).await
     }
 
-    fn dated(&self, issued: Issued, version: u64) -> Token {
+    fn dated(&self, issued: Issued, version: u64, asked: Instant) -> Token {
         let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(0);
         let now = self.caller.now();
         let margin = MARGIN.min(issued.life / 3);
@@ -226,6 +234,7 @@ impl Tokens {
             text: issued.token,
             renew_at: now.plus(ms(issued.life - margin)),
             dies_at: now.plus(ms(issued.life)),
+            asked: Some(asked),
         }
     }
 
@@ -250,6 +259,7 @@ impl Tokens {
             text,
             renew_at: now.plus(FILE_MS),
             dies_at: Millis(i64::MAX),
+            asked: Some(Instant::now()),
         })
     }
 
@@ -277,6 +287,7 @@ impl Tokens {
             text: Secret::new(noted.text.to_string()),
             renew_at: Millis(noted.renew_at),
             dies_at: Millis(noted.dies_at),
+            asked: None,
         })
     }
 
