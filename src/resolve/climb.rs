@@ -1,6 +1,7 @@
 //! One login's way up the ladder: what the rungs found so far. Pure but for a metric.
 
 use super::decrypt::{self, DecryptFault};
+use super::ports::HeldKeys;
 use crate::model::{
     Account, App, Apps, EncryptedData, Login, Method, Millis, NewClaim, OpenId, Reason, SealedKey,
     Secret, Sighting, UnionId, UnionKey,
@@ -154,6 +155,12 @@ impl<'a> Climb<'a> {
         let opened = ring.open("session_key", id.as_bytes(), &sealed.sealed);
         let text = String::from_utf8(opened.ok()?.to_vec());
         text.ok().map(Secret::new)
+    }
+
+    /// Whether this very key is held for the account.
+    pub fn holds(&self, held: &HeldKeys, key: &Secret) -> bool {
+        let mut keys = held.keys.iter().filter_map(|sealed| self.unseal(sealed));
+        keys.any(|held| held == *key)
     }
 
     /// What it comes to: claims, or the reason why there are none.

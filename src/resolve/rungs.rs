@@ -199,8 +199,12 @@ impl Parts {
                 expires_at: end,
             };
         }
-        if attempt.since.is_some() {
-            // It is held since the first attempt; held anew, it would wake what waits for it.
+        let own = session_key
+            .as_ref()
+            .is_some_and(|key| climb.holds(&held, key));
+        if own {
+            // Held anew, it would wake what waits for a key, this login among them, for ever. Not held
+            // is that of a login whose first attempt ran out of time.
             climb.forget_key();
         }
         Ok(self.asked(climb, asked, wait.map(|(end, _)| end), attempt))
