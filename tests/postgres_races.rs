@@ -32,7 +32,7 @@ use unilink::link::{self, Rules};
 use unilink::model::{
     Account, App, AppId, AppKind, Apps, Binding, ClaimStatus, ClaimVerdict, Decision, Erasure,
     EventId, ExternalId, Fact, Keys, Method, Millis, NewClaim, News, Outcome, PlatformId, Ruling,
-    Sighting, UnionId, UnionKey, View,
+    Sighting, TokenSource, UnionId, UnionKey, View,
 };
 use unilink::store::{Batch, Planner, Step, Store, Write};
 
@@ -74,6 +74,8 @@ fn rules() -> Rules {
         id: app(n),
         kind: AppKind::MiniProgram,
         secret: None,
+        token: TokenSource::default(),
+        component: None,
         bindings: vec![Binding {
             platform: platform(),
             since: Millis(0),

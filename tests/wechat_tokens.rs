@@ -96,12 +96,11 @@ fn counted(sim: &Simulator, n: usize) -> Counted {
 
 /// As many as ends passed in that time, each counted once.
 fn once_per_end(counted: Counted, passed: Duration) {
-    let ends = passed.as_secs_f64() / EVERY.as_secs_f64();
+    let ends = |share: u128| u64::try_from(passed.as_millis() * share / (10 * EVERY.as_millis()));
     assert_eq!(counted.asked, counted.issued, "{counted:?}");
     assert_eq!(counted.refused, 0, "renewed in time: {counted:?}");
     // A renewal comes with the next call after its time.
-    let least = (ends * 0.8).floor() as u64;
-    let most = ends.floor() as u64 + 1;
+    let (least, most) = (ends(8).unwrap(), ends(10).unwrap() + 1);
     let range = least.max(2)..=most;
     assert!(range.contains(&counted.issued), "{counted:?}, {range:?}");
 }

@@ -140,7 +140,7 @@ impl Tokens {
             return Err(missed.clone());
         }
         let found = match &app.token {
-            TokenSource::File(path) => self.from_file(app, path, refused, now).await,
+            TokenSource::File(path) => self.read_file(app, path, refused, now).await,
             TokenSource::Stable | TokenSource::Plain => self.shared(app, refused).await,
         };
         match &found {
@@ -159,7 +159,7 @@ impl Tokens {
             let now = self.caller.now();
             let shelved = shelf.token(&app.id).await?;
             let version = shelved.as_ref().map_or(0, |s| s.version);
-            let token = shelved.and_then(|s| self.open(app, s));
+            let token = shelved.and_then(|s| self.open(app, &s));
             let newer = |t: &Token| refused.is_none_or(|r| t.version > r.version);
             let token = token.filter(newer);
             if let Some(token) = token.as_ref().filter(|t| now < t.renew_at) {
@@ -239,7 +239,7 @@ impl Tokens {
     }
 
     /// Whoever keeps the file fresh replaces it; what was refused is not tried again.
-    async fn from_file(
+    async fn read_file(
         &self,
         app: &App,
         path: &Path,
@@ -278,7 +278,7 @@ impl Tokens {
     }
 
     /// A token that does not open (its key is gone) is as good as none.
-    fn open(&self, app: &App, shelved: Shelved) -> Option<Token> {
+    fn open(&self, app: &App, shelved: &Shelved) -> Option<Token> {
         let id = app.id.as_str().as_bytes();
         let opened = self.keys.ring.open("app_token", id, &shelved.sealed);
         let noted: Noted = postcard::from_bytes(&opened.ok()?).ok()?;

@@ -13,7 +13,7 @@ use unilink::bus::{
     Assigned, Bus, BusError, Committed, Member, Next, Progress, Range, Record, Stored, Term,
     TopicSpec, TopicState, Unit,
 };
-use unilink::model::{Account, AppId, EventId, Keys, Millis, UnionKey, UserId, View};
+use unilink::model::{Account, AppId, EventId, Keys, Millis, Room, UnionKey, UserId, View};
 use unilink::store::{
     AppToken, Batch, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow,
     Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,

@@ -158,7 +158,7 @@ async fn authorization_events_name_the_user_in_several_ways() {
     assert_eq!(json(Names::Spaced, false)[" OpenID"], openid);
     assert!(!json(Names::NoOpenid, false).to_string().contains(&openid));
     let xml = sent(0, Names::Lower, true, Some(Format::Xml));
-    assert_eq!(element(&xml, "openid"), Some(openid.clone()));
+    assert_eq!(element(&xml, "openid"), Some(openid));
     assert_eq!(element(&xml, "unionid"), Some(unionid));
     // An official account gets XML whatever was asked, and no fields of mini programs.
     let xml = sent(2, Names::Spaced, false, Some(Format::Json));

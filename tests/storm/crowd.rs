@@ -79,7 +79,7 @@ impl Crowd {
             }
             for (events, want) in [(good, 202), (bad, 422)] {
                 if !events.is_empty() {
-                    requests.spawn(send(rig, events, want));
+                    requests.spawn(send(rig, &events, want));
                 }
             }
             while let Some(done) = requests.try_join_next() {
@@ -98,9 +98,9 @@ impl Crowd {
     }
 }
 
-fn send(rig: &Rig, events: Vec<Event>, want: u16) -> impl Future<Output = ()> + use<> {
+fn send(rig: &Rig, events: &[Event], want: u16) -> impl Future<Output = ()> + use<> {
     let mut body = Vec::new();
-    for event in &events {
+    for event in events {
         body.extend(event.json().unwrap());
         body.push(b'\n');
     }

@@ -5,7 +5,7 @@ use super::fixtures::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use unilink::model::{Changes, Millis, View};
+use unilink::model::{Changes, Millis, Room, View};
 use unilink::store::{Batch, Deferred, Prune, Settled, Store, WaitsFor};
 
 fn done(offset: i64) -> Settled {

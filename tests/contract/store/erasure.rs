@@ -2,7 +2,9 @@
 
 use super::Home;
 use super::fixtures::*;
-use unilink::model::{Account, Changes, ClaimVerdict, Millis, NeverPair, Ruled, Tombstone, UserId};
+use unilink::model::{
+    Account, Changes, ClaimVerdict, Millis, NeverPair, Room, Ruled, Tombstone, UserId,
+};
 use unilink::store::{
     Batch, CodeKey, Deferred, FoundUser, Spent, Store, Tracked, TrackedState, WaitsFor,
 };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use unilink::bus::Record;
 use unilink::model::{
     Account, AccountRow, AppId, Changes, ClaimKey, ClaimRow, ClaimStatus, EventId, Keys, Method,
-    Millis, PlatformId, SealedKey, Tombstone, UnionId, UnionKey, UserId, View, Why,
+    Millis, PlatformId, Room, SealedKey, Tombstone, UnionId, UnionKey, UserId, View, Why,
 };
 use unilink::store::{Batch, Birth, Deferred, Planner, Prune, Step, Store, WaitsFor, Write};
 use uuid::Uuid;
