@@ -20,7 +20,7 @@ pub struct SimulateArgs {
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
     /// A fault and how likely it is, or how slow answers are; repeatable. Names: busy, minute_limit,
-    /// day_limit, hang, http_500, truncated, control_bytes, empty, html, cut, spent_hang, spent_cut,
+    /// day_limit, refused (after errcode=N), hang, http_500, truncated, control_bytes, empty, html, cut, spent_hang, spent_cut,
     /// string_errcode, token_dies (probabilities), latency, jitter (milliseconds), seed. In front, an
     /// appid, a path or both narrow it, and replace there what holds everywhere:
     /// /cgi-bin/user/info:busy=0.1

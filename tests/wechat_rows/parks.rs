@@ -134,7 +134,8 @@ pub async fn one_request_tries_whether_a_refusal_is_over() {
     let api = Api::Code2Session;
     scene.fault(0, api, &["errcode=40125", "refused=1", "latency=400"]);
     let mut people = vec![scene.login(0).await.0];
-    scene.answered(0, api, 40125).await;
+    scene.alarmed(0, 1).await;
+    assert_eq!(scene.calls(0, api), 1);
     for _ in 0..12 {
         let (person, id) = scene.login(0).await;
         scene.fate(&id, "deferred").await;
