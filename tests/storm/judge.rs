@@ -3,6 +3,7 @@
 use crate::crowd::Crowd;
 use crate::harness::{self, DEAD, LINKED, LOGINS, Rig, header, json};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::{Duration, Instant};
 use unilink::cli::assemble::Parts;
 use unilink::model::{Account, Millis, Room, UserId, present};
 use unilink::simulate::{Api, Found, Simulator, Truth, Verdict};
@@ -165,11 +166,28 @@ async fn dead_letters(parts: &Parts) -> HashMap<String, String> {
     dead
 }
 
-/// What `/metrics` tells of calls, by app and API, is what the simulator has counted.
+/// What `/metrics` tells of calls, by app and API, is what the simulator has counted: once the last call
+/// is over, which may go on when nobody waits for it any more.
 pub async fn quota_is_reported(rig: &Rig) {
+    let begun = Instant::now();
+    loop {
+        let (reported, counted) = (reported(rig).await, counted(rig));
+        if reported == counted && counted.len() > 10 {
+            return;
+        }
+        let told = format!("reported {reported:?}, counted {counted:?}");
+        assert!(begun.elapsed() < Duration::from_secs(15), "{told}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Calls by app and API.
+type Calls = BTreeMap<(String, String), u64>;
+
+async fn reported(rig: &Rig) -> Calls {
     let text = rig.http.get(rig.api_url("/metrics")).send().await.unwrap();
     let text = text.text().await.unwrap();
-    let mut reported: BTreeMap<(String, String), u64> = BTreeMap::new();
+    let mut reported = Calls::new();
     for line in text.lines() {
         let Some(rest) = line.strip_prefix("unilink_wechat_calls_total{") else {
             continue;
@@ -183,15 +201,18 @@ pub async fn quota_is_reported(rig: &Rig) {
         let calls = reported.entry((label("app"), label("api"))).or_default();
         *calls += value.parse::<u64>().unwrap();
     }
-    let mut counted: BTreeMap<(String, String), u64> = BTreeMap::new();
+    reported
+}
+
+fn counted(rig: &Rig) -> Calls {
+    let mut counted = Calls::new();
     for (app, apis) in rig.sim.stats().apps {
         for (path, api) in apis {
             let api_word = word(path).to_owned();
             *counted.entry((app.clone(), api_word)).or_default() += api.calls;
         }
     }
-    assert_eq!(reported, counted);
-    assert!(counted.len() > 10, "{counted:?}");
+    counted
 }
 
 /// The word for an API in metrics, by the path that the simulator counts under.
