@@ -21,7 +21,7 @@ use unilink::api::{self, ApiDeps};
 use unilink::http::{Keys, Listening, OPERATIONS};
 use unilink::model::{
     Account, AccountRow, App, AppId, AppKind, Apps, Binding, ClaimKey, ClaimRow, ClaimStatus,
-    EventId, ExternalId, Keys as ModelKeys, Method, Millis, PlatformId, Secret, TokenSource,
+    EventId, ExternalId, Keys as ModelKeys, Method, Millis, PlatformId, Room, Secret, TokenSource,
     UnionId, UnionKey, UserId, View, Why,
 };
 use unilink::store::{
@@ -111,7 +111,7 @@ impl Store for FakeStore {
     async fn held(&self, _: &[Account]) -> Result<Vec<Held>, StoreError> {
         elsewhere()
     }
-    async fn due(&self, _: Millis, _: i64, _: usize) -> Result<Vec<Deferred>, StoreError> {
+    async fn due(&self, _: Millis, _: i64, _: &Room) -> Result<Vec<Deferred>, StoreError> {
         elsewhere()
     }
     async fn next_due(&self) -> Result<Option<Millis>, StoreError> {

@@ -103,12 +103,7 @@ impl Store for GatedStore {
     async fn held(&self, accounts: &[Account]) -> Result<Vec<Held>, StoreError> {
         self.pass().await?.held(accounts).await
     }
-    async fn due(
-        &self,
-        now: Millis,
-        lease: i64,
-        room: &unilink::model::Room,
-    ) -> Result<Vec<Deferred>, StoreError> {
+    async fn due(&self, now: Millis, lease: i64, room: &Room) -> Result<Vec<Deferred>, StoreError> {
         self.pass().await?.due(now, lease, room).await
     }
     async fn next_due(&self) -> Result<Option<Millis>, StoreError> {

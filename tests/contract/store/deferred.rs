@@ -67,7 +67,7 @@ pub async fn is_added_once(home: &dyn Home) {
     assert_eq!(by_app, [(app(1), 1)].into());
     assert_eq!(store.next_due().await.expect("reads"), Some(Millis(101)));
     let due = store
-        .due(Millis(101), 50, &unilink::model::Room::for_any(10))
+        .due(Millis(101), 50, &Room::for_any(10))
         .await
         .expect("leases");
     assert_eq!(due, [deferred(1)]);
@@ -107,26 +107,26 @@ pub async fn leases_hide_and_end(home: &dyn Home) {
     let (store, other) = (open(home).await, open(home).await);
     defer(&*store, vec![deferred(1), deferred(2)]).await;
     let first = store
-        .due(Millis(200), 50, &unilink::model::Room::for_any(1))
+        .due(Millis(200), 50, &Room::for_any(1))
         .await
         .expect("leases");
     assert_eq!(first[0].offset, 1);
     let second = other
-        .due(Millis(200), 50, &unilink::model::Room::for_any(10))
+        .due(Millis(200), 50, &Room::for_any(10))
         .await
         .expect("leases");
     assert_eq!(second.len(), 1);
     assert_eq!(second[0].offset, 2);
     assert!(
         store
-            .due(Millis(249), 50, &unilink::model::Room::for_any(10))
+            .due(Millis(249), 50, &Room::for_any(10))
             .await
             .expect("leases")
             .is_empty()
     );
     assert_eq!(
         store
-            .due(Millis(250), 50, &unilink::model::Room::for_any(10))
+            .due(Millis(250), 50, &Room::for_any(10))
             .await
             .expect("leases")
             .len(),
@@ -158,7 +158,7 @@ pub async fn apps_take_turns(home: &dyn Home) {
     all.extend([of(60, 2), of(61, 2), of(62, 3)]);
     defer(&*store, all).await;
     let due = store
-        .due(Millis(10_000), 50, &unilink::model::Room::for_any(6))
+        .due(Millis(10_000), 50, &Room::for_any(6))
         .await
         .expect("leases");
     let offsets: Vec<_> = due.iter().map(|d| d.offset).collect();
@@ -256,7 +256,7 @@ pub async fn attempts_go_on(home: &dyn Home) {
     settle(&*store, vec![again]).await;
     assert_eq!(store.next_due().await.expect("reads"), Some(Millis(700)));
     let due = store
-        .due(Millis(700), 50, &unilink::model::Room::for_any(10))
+        .due(Millis(700), 50, &Room::for_any(10))
         .await
         .expect("leases");
     let want = Deferred {
@@ -377,7 +377,7 @@ pub async fn a_large_app_is_hastened_whole(home: &dyn Home) {
     assert_eq!(hasten(&*store, 1_000).await, MANY.unsigned_abs());
     assert_eq!(hasten(&*store, 1_000).await, 0);
     let due = store
-        .due(Millis(1_000), 50, &unilink::model::Room::for_any(100))
+        .due(Millis(1_000), 50, &Room::for_any(100))
         .await
         .expect("leases");
     assert_eq!(due.len(), 100);
@@ -392,9 +392,7 @@ const FOREVER: i64 = 1_000_000_000;
 /// Takes what is due and puts it back for long, until all is finished. In another order than others.
 async fn attempts(store: Arc<dyn Store>, taken: Taken, n: usize) {
     while store.next_due().await.expect("reads").is_some() {
-        let due = store
-            .due(Millis(1_000), FOREVER, &unilink::model::Room::for_any(20))
-            .await;
+        let due = store.due(Millis(1_000), FOREVER, &Room::for_any(20)).await;
         let due = due.expect("leases");
         let mut how = Vec::new();
         for offset in due.iter().map(|d| d.offset) {

@@ -83,7 +83,7 @@ pub async fn leaves_a_tombstone_and_no_rows(home: &dyn Home) {
     let fate = fate.expect("the fate stays");
     assert_eq!((fate.state, fate.account), (TrackedState::Linked, None));
     let due = store
-        .due(Millis(200), 10, &unilink::model::Room::for_any(10))
+        .due(Millis(200), 10, &Room::for_any(10))
         .await
         .expect("leases");
     assert_eq!(

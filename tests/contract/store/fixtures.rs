@@ -226,7 +226,7 @@ pub async fn defer(store: &dyn Store, defer: Vec<Deferred>) {
 /// The offsets of what is due.
 pub async fn due(store: &dyn Store, now: i64) -> Vec<i64> {
     let due = store
-        .due(Millis(now), 1_000, &unilink::model::Room::for_any(100))
+        .due(Millis(now), 1_000, &Room::for_any(100))
         .await
         .expect("leases");
     due.iter().map(|d| d.offset).collect()
