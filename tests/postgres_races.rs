@@ -74,6 +74,8 @@ fn rules() -> Rules {
         id: app(n),
         kind: AppKind::MiniProgram,
         secret: None,
+        component: None,
+        token: unilink::model::TokenSource::Stable,
         bindings: vec![Binding {
             platform: platform(),
             since: Millis(0),
