@@ -28,7 +28,9 @@ use unilink::resolve::gate::{Gates, Limits};
 use unilink::resolve::ports::Shelf;
 use unilink::resolve::tokens::Tokens;
 use unilink::resolve::wechat::{Client, Timeouts};
-use unilink::simulate::{Api as SimApi, AppSpec, Family, Settings, Simulator, World, server};
+use unilink::simulate::{
+    Api as SimApi, AppSpec, Family, Faults, Scope, Settings, Simulator, World, server,
+};
 use unilink::worker::memory::StoreMemory;
 use uuid::Uuid;
 
@@ -210,6 +212,46 @@ async fn two_token_centres_on_one_store_refresh_once() {
         task.await.unwrap();
     }
     assert!(asked.load(Ordering::Relaxed) > 1_000, "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_renewal_that_fails_leaves_the_old_token_in_use_while_it_lives() {
+    let rig = Rig::new(Wish {
+        world: Some(world()),
+        settings: SHORT,
+        ..Wish::default()
+    })
+    .await;
+    let text = std::fs::read_to_string(rig.dir.path().join("unilink.toml")).unwrap();
+    let base = text.lines().find(|l| l.starts_with("base_url")).unwrap();
+    let centre = centre(rig.parts().await, base.split('"').nth(1).unwrap());
+    let number = rig.sim.world().numbers().next().unwrap();
+    let apps = Arc::clone(&centre._parts.apps);
+    let app = apps.get(&rig.sim.world().app(number).unwrap().id).unwrap();
+    let openid = OpenId::parse(&rig.sim.world().openid_text(1, number)).unwrap();
+    ask(&centre, app, &openid).await.unwrap();
+    let begun = Instant::now();
+    let scope = Scope {
+        api: Some(SimApi::StableToken),
+        ..Scope::default()
+    };
+    let busy = Faults {
+        busy: 1.0,
+        ..Faults::default()
+    };
+    rig.sim.set_faults_in(scope, Some(busy)).unwrap();
+    tokio::time::sleep_until((begun + EVERY + Duration::from_millis(300)).into()).await;
+    let asked = counted(&rig.sim, 0).asked;
+    for _ in 0..20 {
+        ask(&centre, app, &openid).await.unwrap();
+    }
+    let again = counted(&rig.sim, 0).asked;
+    assert_eq!(again, asked + 1, "not with each request");
+    tokio::time::sleep_until((begun + LIFE + Duration::from_millis(300)).into()).await;
+    let over = ask(&centre, app, &openid).await.unwrap_err();
+    assert!(matches!(over, Missed::Later(None)), "{over:?}");
+    rig.sim.set_faults_in(scope, None).unwrap();
+    ask(&centre, app, &openid).await.unwrap();
 }
 
 /// Two workers, an intake and an API on a Kafka and a PostgreSQL.

@@ -26,6 +26,8 @@ use zeroize::Zeroizing;
 const MARGIN: Duration = Duration::from_secs(300);
 /// How often a worker looks whether another has brought the token.
 const LOOK: Duration = Duration::from_millis(50);
+/// A renewal that failed is tried again after this, while the old token is good.
+const AGAIN_MS: i64 = 5_000;
 /// A file with a token is read again after this.
 const FILE_MS: i64 = 5_000;
 /// Longest token believed, in bytes; WeChat advises room for 512.
@@ -166,10 +168,18 @@ impl Tokens {
                 return Ok(token.clone());
             }
             if shelf.lease(&app.id, version, now, now.plus(lease)).await? {
-                if let Some(token) = self.refresh(app, version, refused).await? {
-                    return Ok(token);
+                match (self.refresh(app, version, refused).await, token) {
+                    (Ok(Some(token)), _) => return Ok(token),
+                    (Ok(None), _) => continue,
+                    // There is time: the old one is good for minutes yet.
+                    (Err(Missed::Later(_) | Missed::Strange), Some(token))
+                        if now < token.dies_at =>
+                    {
+                        let renew_at = now.plus(AGAIN_MS).min(token.dies_at);
+                        return Ok(Token { renew_at, ..token });
+                    }
+                    (Err(missed), _) => return Err(missed),
                 }
-                continue;
             }
             // Another worker is at it. Until it is done the old one is good, if it is not refused.
             if let Some(token) = token.filter(|t| now < t.dies_at) {

@@ -51,7 +51,15 @@ pub async fn recover(
             Some(relay) => relay,
             None => lost_relay(bus, store, links_topic, partition).await?,
         };
-        let relay = check_store(store, partition, relay).await?;
+        let relay = match check_store(store, partition, relay).await {
+            Err(RecoverError::Store(StoreError::Mismatch(_)))
+                if moved_on(bus, partition, relay).await? =>
+            {
+                let why = format!("another worker relays partition {partition} by now");
+                return Err(BusError::Unavailable(why).into());
+            }
+            checked => checked?,
+        };
         let input = assigned.input.unwrap_or(0).min(own.map_or(0, |p| p.offset));
         progress.push(Progress {
             partition,
@@ -105,6 +113,20 @@ pub async fn check_topic(
             "is shorter than the store's position in it",
         )),
     }
+}
+
+/// Whether the relay's position is another than the one that was given: the partition has been taken
+/// away meanwhile, which this worker has not heard yet, and its new owner has relayed on and pruned
+/// the row that is looked for.
+async fn moved_on(
+    bus: &Arc<dyn Bus>,
+    partition: u32,
+    given: RelayPosition,
+) -> Result<bool, BusError> {
+    let group = bus.group().await?;
+    let now = group.iter().find(|a| a.partition == partition);
+    let now = now.and_then(|assigned| assigned.relay);
+    Ok(now.is_some_and(|now| (now.seq, now.row) != (given.seq, given.row)))
 }
 
 /// The store must hold the outbox row that was relayed last, with the same id.
