@@ -37,7 +37,8 @@ use unilink::model::Millis;
 use unilink::outbox::{Finished, Relay};
 use unilink::sqlite::{File, Options};
 use unilink::store::sqlite::SqliteStore;
-use unilink::store::{Birth, Store};
+use unilink::store::{Birth, Store, StoreError};
+use unilink::worker::{RecoverError, recover};
 use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -110,6 +111,7 @@ impl Finished for Books {
 struct Site {
     _dir: tempfile::TempDir,
     bus: Arc<dyn Bus>,
+    store: Arc<dyn Store>,
     member: Arc<Noting>,
     books: Arc<Books>,
     now: Arc<AtomicI64>,
@@ -163,7 +165,7 @@ impl Site {
         let told = Arc::clone(&now);
         let clock: Clock = Arc::new(move || Millis(told.load(Ordering::SeqCst)));
         let relay = Relay::new(
-            store,
+            Arc::clone(&store),
             Arc::clone(&member) as Arc<dyn Member>,
             Arc::clone(&books) as Arc<dyn Finished>,
             clock,
@@ -173,6 +175,7 @@ impl Site {
         Self {
             _dir: dir,
             bus,
+            store,
             member,
             books,
             now,
@@ -239,6 +242,36 @@ async fn idle_positions_are_committed_daily(backend: impl Forgets) {
     assert_eq!(site.after(0).await, all);
     let inputs = site.remembered().await.into_iter().map(|a| a.input);
     assert_eq!(inputs.collect::<Vec<_>>(), [Some(0); 4]);
+}
+
+/// The store holds none of the rows that were relayed. Whoever still has the partition has a foreign
+/// store; whoever lost it, and has not heard so, finds pruned what the new owner has relayed on from.
+async fn an_assignment_that_is_over_says_nothing_of_the_store(backend: impl Backend) {
+    let site = Site::new(&backend).await;
+    let mut given = site.bus.group().await.unwrap();
+    let topic: Arc<str> = Arc::from("not read");
+    let found = recover(&site.bus, &site.store, &topic, &topic, &given).await;
+    let foreign = matches!(found, Err(RecoverError::Store(StoreError::Mismatch(_))));
+    assert!(foreign, "{found:?}");
+    for assigned in &mut given {
+        assigned.relay.as_mut().unwrap().seq -= 1;
+    }
+    let found = recover(&site.bus, &site.store, &topic, &topic, &given).await;
+    let over = matches!(found, Err(RecoverError::Bus(BusError::Unavailable(_))));
+    assert!(over, "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assignment_that_is_over_says_nothing_of_the_store_on_the_embedded_bus() {
+    an_assignment_that_is_over_says_nothing_of_the_store(Embedded::fresh().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_assignment_that_is_over_says_nothing_of_the_store_on_kafka() {
+    if Kafka::left_out() {
+        return;
+    }
+    an_assignment_that_is_over_says_nothing_of_the_store(Kafka::fresh().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ mod watchdog;
 
 pub use decode::{Decoded, Decoder};
 pub use records::Records;
-pub use recover::{RecoverError, check_topic, lost_relay};
+pub use recover::{RecoverError, check_topic, lost_relay, recover};
 pub use shift::InFlight;
 pub use watchdog::{Stuck, Watchdog};
 
