@@ -146,8 +146,10 @@ async fn the_trouble_of_some_apps_does_not_slow_the_others() {
     let calm = healthy(logins, false).await;
     let storm = healthy(logins, true).await;
     println!("p99 in ms by app: calm {calm:?}, storm {storm:?}");
+    let slow = i64::try_from(number("UNILINK_STORM_SLOW", 1)).unwrap();
     for (app, calm) in calm {
-        let most = (2 * calm).max(calm + 50);
+        // A shared machine has pauses of its own.
+        let most = (2 * calm).max(calm + 50) * slow;
         assert!(storm[&app] <= most, "{app}: {} > {most} ms", storm[&app]);
     }
 }
