@@ -14,7 +14,7 @@ use unilink::config::Config;
 use unilink::intake::Prepare;
 use unilink::model::{AppKind, Millis};
 use unilink::seal::PublicKey;
-use unilink::simulate::{AppNo, Encrypted, Event, World};
+use unilink::simulate::{AppNo, Event, World};
 
 /// Chooses people and ids.
 const SEED: u64 = 1;
@@ -117,24 +117,8 @@ impl Loads {
     pub fn event(&self, load: Load, i: u64, events: u64) -> Event {
         let (person, app) = self.whose(load, i, events);
         let at = self.base.plus(i64::try_from(i).expect("a number"));
-        let mut event = Event {
-            id: format!("{}-{i}", load.name()),
-            occurred_at: at.to_string(),
-            appid: self.world.app(app).expect("an app").id.as_str().to_owned(),
-            openid: Some(self.world.openid_text(person, app)),
-            ..Event::default()
-        };
-        if load == Load::Decrypt {
-            let Encrypted {
-                encrypted_data, iv, ..
-            } = self.world.encrypted(person, app, 0, at);
-            event.session_key = Some(self.world.session_key(person, app, 0));
-            event.encrypted_data = Some(encrypted_data);
-            event.iv = Some(iv);
-        } else {
-            event.unionid = self.world.unionid_text(person, app);
-        }
-        event
+        let id = format!("{}-{i}", load.name());
+        (self.world).told(id, (person, app), at, load == Load::Decrypt)
     }
 
     /// The records of a load, as an intake with this configuration publishes them.

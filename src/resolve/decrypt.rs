@@ -243,8 +243,7 @@ fn signed(raw: &RawData, key_text: &str) -> Result<(), DecryptFault> {
         .chain_update(bytes)
         .chain_update(key_text.as_bytes())
         .finalize();
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    if hex == raw.signature.expose() {
+    if hex::encode(digest) == raw.signature.expose() {
         Ok(())
     } else {
         Err(DecryptFault::Signature)

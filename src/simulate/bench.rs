@@ -77,22 +77,38 @@ impl<'a> Bench<'a> {
         let account = Self::account(i);
         let (person, app) = self.whose(account);
         let at = self.base.plus(i64::try_from(i).unwrap_or(i64::MAX));
+        let encrypted = account.is_multiple_of(2);
+        (self.world).told(format!("bench-{i}"), (person, app), at, encrypted)
+    }
+}
+
+impl World {
+    /// A login of which everything is told at once: with the unionid in plain, or in `encryptedData`
+    /// beside its session key. For measuring; nothing is remembered of it.
+    #[must_use]
+    pub fn told(
+        &self,
+        id: String,
+        (person, app): (u64, AppNo),
+        at: Millis,
+        encrypted: bool,
+    ) -> Event {
         let mut event = Event {
-            id: format!("bench-{i}"),
+            id,
             occurred_at: at.to_string(),
-            appid: self.world.app(app).map_or("", |a| a.id.as_str()).to_owned(),
-            openid: Some(self.world.openid_text(person, app)),
+            appid: self.app(app).map_or("", |a| a.id.as_str()).to_owned(),
+            openid: Some(self.openid_text(person, app)),
             ..Event::default()
         };
-        if account.is_multiple_of(2) {
+        if encrypted {
             let Encrypted {
                 encrypted_data, iv, ..
-            } = self.world.encrypted(person, app, 0, at);
-            event.session_key = Some(self.world.session_key(person, app, 0));
+            } = self.encrypted(person, app, 0, at);
+            event.session_key = Some(self.session_key(person, app, 0));
             event.encrypted_data = Some(encrypted_data);
             event.iv = Some(iv);
         } else {
-            event.unionid = self.world.unionid_text(person, app);
+            event.unionid = self.unionid_text(person, app);
         }
         event
     }

@@ -81,7 +81,7 @@ pub(super) fn user_info(who: &Contents<'_>, key: [u8; 16], iv: [u8; 16]) -> Encr
     let mut sha = Sha1::new();
     sha.update(raw_data.as_bytes());
     sha.update(STANDARD.encode(key).as_bytes());
-    let signature = hex(&sha.finalize());
+    let signature = hex::encode(&sha.finalize());
     Encrypted {
         encrypted_data: STANDARD.encode(encrypt(plain.into_bytes(), key, iv)),
         iv: STANDARD.encode(iv),
@@ -99,14 +99,6 @@ fn encrypt(mut text: Vec<u8>, key: [u8; 16], iv: [u8; 16]) -> Vec<u8> {
         cipher.encrypt_block(block.into());
     }
     text
-}
-
-/// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, b| {
-        let _ = write!(text, "{b:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

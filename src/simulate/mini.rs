@@ -2,7 +2,6 @@
 //! session key is still good (`docs/wechat.md` §3.3, §8).
 
 use super::answer::Body;
-use super::crypto::hex;
 use super::gate::Call;
 use super::payment::{PAID_MS, Paid, Payment};
 use super::simulator::{LoginError, Simulator, lock};
@@ -105,7 +104,7 @@ pub(super) fn signature(session_key: &str, message: &[u8]) -> String {
     }
     let mut mac = Hmac::<Sha256>::new(&key.into());
     mac.update(message);
-    hex(&mac.finalize().into_bytes())
+    hex::encode(&mac.finalize().into_bytes())
 }
 
 #[cfg(test)]

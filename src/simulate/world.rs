@@ -1,7 +1,7 @@
 //! The simulated company: its platforms, its apps, and everybody's ids in them.
 //! Ids look as WeChat's do (`docs/wechat.md` §10) and are computed, never stored.
 
-use super::crypto::{Contents, Encrypted, Keyed, hex, user_info};
+use super::crypto::{Contents, Encrypted, Keyed, user_info};
 use super::dice::{mix, unit};
 use super::ids::{Cloak, id, prefix};
 use super::session::MAX_PEOPLE;
@@ -131,9 +131,9 @@ impl World {
             }
             let name = names.tag(i, b"app");
             Ok(SimApp {
-                id: AppId::parse(&format!("wx{}", hex(&name[..8])))?,
+                id: AppId::parse(&format!("wx{}", hex::encode(&name[..8])))?,
                 kind: spec.kind,
-                secret: hex(&name[8..24]),
+                secret: hex::encode(&name[8..24]),
                 platform: spec.platform,
                 bound_since: spec.bound_since,
                 prefix: prefix(&name[24..]),
@@ -231,7 +231,7 @@ impl World {
     /// What messages about the app are addressed to: the account's own name, `gh_…`.
     pub(super) fn account_name(&self, app: AppNo) -> String {
         let tag = self.keys.tag(u64::from(app.0), b"account name");
-        format!("gh_{}", hex(&tag[..6]))
+        format!("gh_{}", hex::encode(&tag[..6]))
     }
 
     /// The sender of messages that no user causes: an openid of no person (`docs/wechat.md` §11).

@@ -173,14 +173,6 @@ pub(super) fn id<T>(
     parsed.map_err(|why| FieldError::invalid(field, why.to_string()))
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n & 15)]);
-    bytes
-        .iter()
-        .flat_map(|b| [digit(b >> 4), digit(*b)])
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

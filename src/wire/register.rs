@@ -2,7 +2,7 @@
 //! `registers` so that a rebuild does not forget them. The key is an HMAC of what it is about; a
 //! tombstone holds no identifier at all.
 
-use super::event::{Context, ce, event_id, hex, id, json, keyed, types};
+use super::event::{Context, ce, event_id, id, json, keyed, types};
 use super::field::{FieldError, read};
 use super::{Time, decision};
 use crate::bus::Record;
@@ -178,7 +178,7 @@ impl RuledWire {
 pub fn claim_key(key: &ClaimKey, cx: &Context<'_>) -> String {
     let account = key.account.key();
     let union = [key.union.platform.as_str(), key.union.unionid.as_str()];
-    hex(&(cx.mac)(
+    hex::encode(&(cx.mac)(
         CLAIM,
         [&account, union[0], union[1]].join("\0").as_bytes(),
     ))
@@ -187,7 +187,7 @@ pub fn claim_key(key: &ClaimKey, cx: &Context<'_>) -> String {
 /// The key of a ruling on a pair.
 #[must_use]
 pub fn pair_key(pair: &NeverPair, cx: &Context<'_>) -> String {
-    hex(&(cx.mac)(
+    hex::encode(&(cx.mac)(
         PAIR,
         [pair.a.key(), pair.b.key()].join("\0").as_bytes(),
     ))
@@ -236,7 +236,7 @@ pub fn buried(
         own_ids: own_ids.iter().map(|user| user.0).collect(),
         revision,
     };
-    kept(hex(mac), erased_at, &wire, cx)
+    kept(hex::encode(mac), erased_at, &wire, cx)
 }
 
 /// The hash in the key of a tombstone's record.

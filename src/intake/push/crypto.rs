@@ -46,19 +46,10 @@ pub(super) fn signed<const N: usize>(mut parts: [&str; N], given: &str) -> bool 
     for part in parts {
         sha.update(part);
     }
-    hex(&sha.finalize())
+    hex::encode(&sha.finalize())
         .as_bytes()
         .ct_eq(given.as_bytes())
         .into()
-}
-
-/// Lower-case hex.
-pub(super) fn hex(bytes: &[u8]) -> String {
-    let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n & 15)]);
-    bytes
-        .iter()
-        .flat_map(|b| [digit(b >> 4), digit(*b)])
-        .collect()
 }
 
 /// Opens `Encrypt`: random bytes, length, message, appid, padding.

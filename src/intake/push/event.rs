@@ -1,6 +1,4 @@
 //! What a message means to us: a login, an erasure, or nothing (`docs/wechat.md` §11).
-
-use super::crypto::hex;
 use super::message::Fields;
 use crate::config::EraseOn;
 use crate::model::{Account, AppId, Erasure, EventId, Millis, OpenId, UnionId};
@@ -186,7 +184,7 @@ fn id(app: &AppId, openid: &OpenId, created: i64, sort: Sort) -> String {
     let created = created.to_string();
     let parts = [app.as_str(), openid.as_str(), &created, sort.word()];
     let hash = Sha256::digest(parts.join("\0"));
-    format!("push-{}", hex(&hash))
+    format!("push-{}", hex::encode(&hash))
 }
 
 #[cfg(test)]

@@ -168,17 +168,10 @@ impl Client {
 
 /// Lower hex of HMAC-SHA256 over nothing, under the key's base64 text as it is (`docs/wechat.md` §3.3).
 fn session_signature(session_key: &Secret) -> String {
-    use std::fmt::Write as _;
     let Ok(mac) = Hmac::<Sha256>::new_from_slice(session_key.expose().as_bytes()) else {
         return String::new(); // HMAC takes keys of any length
     };
-    mac.finalize()
-        .into_bytes()
-        .iter()
-        .fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}"); // cannot fail
-            hex
-        })
+    hex::encode(mac.finalize().into_bytes())
 }
 
 fn person(body: &mut Body) -> Result<(OpenId, Union), BodyFault> {
@@ -208,9 +201,7 @@ mod tests {
         let key = Secret::new("o0q0otL8aEzpcZL/FT9WsQ==".to_owned());
         let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).expect("any length");
         mac.update(br#"{"foo":"bar"}"#);
-        let hex: String = (mac.finalize().into_bytes().iter())
-            .map(|b| format!("{b:02x}"))
-            .collect();
+        let hex = hex::encode(mac.finalize().into_bytes());
         let page = "654571f79995b2ce1e149e53c0a33dc39c0a74090db514261454e8dbe432aa0b";
         assert_eq!(hex, page, "the vector of docs/wechat.md §3.3");
         assert_eq!(session_signature(&key).len(), 64);

@@ -1,6 +1,6 @@
 //! The fields of a message, and how they are written (`docs/wechat.md` §11).
 
-use super::super::crypto::{Keyed, hex};
+use super::super::crypto::Keyed;
 use super::super::world::{AppNo, World};
 use super::{Channel, Format, Names, News};
 use crate::model::{AppKind, Millis};
@@ -80,7 +80,7 @@ fn event(news: &News) -> &'static str {
 
 /// What names a QR code.
 fn ticket(world: &World, scene: &str) -> String {
-    hex(&Keyed::new(world.seed(), "ticket").tag(0, scene.as_bytes()))
+    hex::encode(&Keyed::new(world.seed(), "ticket").tag(0, scene.as_bytes()))
 }
 
 /// The fields of an authorization event.

@@ -177,19 +177,24 @@ pub async fn a_session_key_wakes(home: &dyn Home) {
     assert_eq!(due(&*store, 1_000).await, [1]);
 }
 
+/// The first resolution waits on, for a key.
+fn for_a_key() -> Settled {
+    Settled::Again {
+        partition: 0,
+        offset: 1,
+        waits_for: WaitsFor::SessionKey,
+        next_at: Millis(900_000),
+        attempts: 1,
+    }
+}
+
 pub async fn a_key_that_came_during_the_attempt_wakes(home: &dyn Home) {
     let store = open(home).await;
     defer(&*store, vec![waiting(1)]).await;
     assert_eq!(due(&*store, 600_000).await, [1]);
     put_key(&*store, 5).await;
     assert!(due(&*store, 600_100).await.is_empty(), "it is still leased");
-    let again = Settled::Again {
-        partition: 0,
-        offset: 1,
-        waits_for: WaitsFor::SessionKey,
-        next_at: Millis(900_000),
-        attempts: 1,
-    };
+    let again = for_a_key();
     settle(&*store, vec![again.clone()]).await;
     assert_eq!(due(&*store, 600_200).await, [1], "the key was missed");
     settle(&*store, vec![again]).await;
@@ -206,13 +211,7 @@ pub async fn whoever_begins_to_wait_for_a_key_goes_once_more(home: &dyn Home) {
     assert_eq!(due(&*store, 600_000).await, [1]);
     // Nobody is woken who does not wait for a key yet.
     put_key(&*store, 5).await;
-    let again = Settled::Again {
-        partition: 0,
-        offset: 1,
-        waits_for: WaitsFor::SessionKey,
-        next_at: Millis(900_000),
-        attempts: 1,
-    };
+    let again = for_a_key();
     settle(&*store, vec![again.clone()]).await;
     assert_eq!(due(&*store, 600_100).await, [1], "the key was missed");
     settle(&*store, vec![again]).await;

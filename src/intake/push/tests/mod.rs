@@ -1,6 +1,4 @@
 //! Pushes as WeChat makes them, what counts of them, and what becomes of them when they are changed.
-
-use super::crypto::hex;
 use super::*;
 use crate::model::Secret;
 use aes::Aes256;
@@ -15,7 +13,7 @@ use zeroize::Zeroizing;
 pub(super) const APP: &str = "wx49f0ab532d5d035a";
 
 pub(super) fn app(id: &str) -> AppId {
-    AppId::parse(id).expect("valid")
+    AppId::parse(id).expect("a literal of the test")
 }
 
 pub(super) fn key(fill: u8) -> AesKey {
@@ -24,18 +22,21 @@ pub(super) fn key(fill: u8) -> AesKey {
 
 /// What goes under the cipher, padded.
 pub(super) fn framed(message: &[u8], appid: &str) -> Vec<u8> {
-    let length = u32::try_from(message.len()).expect("short");
+    let length = u32::try_from(message.len()).expect("the test's messages are far below 4 GiB");
     let mut plain = b"0123456789abcdef".to_vec();
     plain.extend_from_slice(&length.to_be_bytes());
     plain.extend_from_slice(message);
     plain.extend_from_slice(appid.as_bytes());
     let pad = 32 - plain.len() % 32;
-    plain.resize(plain.len() + pad, u8::try_from(pad).expect("small"));
+    plain.resize(
+        plain.len() + pad,
+        u8::try_from(pad).expect("a pad is 1 to 32"),
+    );
     plain
 }
 
 pub(super) fn enciphered(mut plain: Vec<u8>, key: &AesKey) -> String {
-    let iv: [u8; 16] = key.0[..16].try_into().expect("16 bytes");
+    let iv: [u8; 16] = key.0[..16].try_into().expect("the slice has 16 bytes");
     let mut cipher = cbc::Encryptor::<Aes256>::new((&*key.0).into(), (&iv).into());
     for block in plain.as_chunks_mut::<16>().0 {
         cipher.encrypt_block(block.into());
@@ -45,7 +46,7 @@ pub(super) fn enciphered(mut plain: Vec<u8>, key: &AesKey) -> String {
 
 pub(super) fn signature(mut parts: Vec<&str>) -> String {
     parts.sort_unstable();
-    hex(&Sha1::digest(parts.concat()))
+    hex::encode(&Sha1::digest(parts.concat()))
 }
 
 const TOKEN: &str = "AAAAA";
@@ -124,10 +125,10 @@ fn each_mode_takes_its_own_bodies() {
         r#"{{"Encrypt": "{}"}}"#,
         body.split("CDATA[")
             .nth(1)
-            .expect("one")
+            .expect("the sealed body holds one CDATA")
             .split(']')
             .next()
-            .expect("text")
+            .expect("split gives at least one piece")
     );
     assert_eq!(inner_of(encrypted(), &query, &json), whom);
 }
@@ -235,12 +236,16 @@ fn mutated_pushes_are_refused_or_say_what_was_signed() {
     let mut rng = StdRng::seed_from_u64(5);
     let modes = [PushBody::Encrypted(key(7)), PushBody::Compatible(key(7))].map(push);
     let (sound, body) = sealed(MESSAGE);
-    let want = read(&modes[0], &sound, &body).expect("sound");
+    let want = read(&modes[0], &sound, &body).expect("nothing of it was changed yet");
     let (mut refused, mut read_still) = (0, 0);
     for round in 0..200_000 {
         let mut bytes = body.clone().into_bytes();
         let mut parts = [TIME, NONCE].map(|t| t.as_bytes().to_vec());
-        let mut given = sound.msg_signature.clone().expect("one").into_bytes();
+        let mut given = sound
+            .msg_signature
+            .clone()
+            .expect("a sealed push is signed")
+            .into_bytes();
         match round % 4 {
             0 => mutate(&mut rng, &mut parts[round / 4 % 2]),
             1 => mutate(&mut rng, &mut given),
@@ -278,7 +283,8 @@ fn mutated_messages_that_are_signed_never_panic() {
             continue;
         };
         if let (_, Ok(Meaning::Login(event))) = meaning(&fields, &push.app, |_| true, NOW) {
-            serde_json::from_slice::<serde_json::Value>(&event).expect("JSON");
+            serde_json::from_slice::<serde_json::Value>(&event)
+                .expect("an event that is published must be JSON");
             heeded += 1;
         }
     }
