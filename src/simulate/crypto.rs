@@ -81,7 +81,7 @@ pub(super) fn user_info(who: &Contents<'_>, key: [u8; 16], iv: [u8; 16]) -> Encr
     let mut sha = Sha1::new();
     sha.update(raw_data.as_bytes());
     sha.update(STANDARD.encode(key).as_bytes());
-    let signature = hex::encode(&sha.finalize());
+    let signature = hex::encode(sha.finalize());
     Encrypted {
         encrypted_data: STANDARD.encode(encrypt(plain.into_bytes(), key, iv)),
         iv: STANDARD.encode(iv),

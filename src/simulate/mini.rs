@@ -104,7 +104,7 @@ pub(super) fn signature(session_key: &str, message: &[u8]) -> String {
     }
     let mut mac = Hmac::<Sha256>::new(&key.into());
     mac.update(message);
-    hex::encode(&mac.finalize().into_bytes())
+    hex::encode(mac.finalize().into_bytes())
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ impl AppToken {
         body[1] = u8::from(self.family == Family::Stable);
         body[2..6].copy_from_slice(&self.serial.to_be_bytes());
         body[6..].copy_from_slice(&self.expires.0.to_be_bytes()[2..]);
-        let filler = hex::encode(&keyed.tag(u64::from(self.serial), &body));
+        let filler = hex::encode(keyed.tag(u64::from(self.serial), &body));
         let sealed = seal(keyed, &body);
         format!("{}_{sealed}{filler}{filler}", 60 + self.serial % 40)
     }

@@ -178,7 +178,7 @@ impl RuledWire {
 pub fn claim_key(key: &ClaimKey, cx: &Context<'_>) -> String {
     let account = key.account.key();
     let union = [key.union.platform.as_str(), key.union.unionid.as_str()];
-    hex::encode(&(cx.mac)(
+    hex::encode((cx.mac)(
         CLAIM,
         [&account, union[0], union[1]].join("\0").as_bytes(),
     ))
@@ -187,7 +187,7 @@ pub fn claim_key(key: &ClaimKey, cx: &Context<'_>) -> String {
 /// The key of a ruling on a pair.
 #[must_use]
 pub fn pair_key(pair: &NeverPair, cx: &Context<'_>) -> String {
-    hex::encode(&(cx.mac)(
+    hex::encode((cx.mac)(
         PAIR,
         [pair.a.key(), pair.b.key()].join("\0").as_bytes(),
     ))

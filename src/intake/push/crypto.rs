@@ -46,7 +46,7 @@ pub(super) fn signed<const N: usize>(mut parts: [&str; N], given: &str) -> bool 
     for part in parts {
         sha.update(part);
     }
-    hex::encode(&sha.finalize())
+    hex::encode(sha.finalize())
         .as_bytes()
         .ct_eq(given.as_bytes())
         .into()

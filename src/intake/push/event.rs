@@ -184,7 +184,7 @@ fn id(app: &AppId, openid: &OpenId, created: i64, sort: Sort) -> String {
     let created = created.to_string();
     let parts = [app.as_str(), openid.as_str(), &created, sort.word()];
     let hash = Sha256::digest(parts.join("\0"));
-    format!("push-{}", hex::encode(&hash))
+    format!("push-{}", hex::encode(hash))
 }
 
 #[cfg(test)]

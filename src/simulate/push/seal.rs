@@ -13,7 +13,7 @@ const BLOCK: usize = 32;
 pub(super) fn signature(parts: &[&str]) -> String {
     let mut parts = parts.to_vec();
     parts.sort_unstable();
-    hex::encode(&Sha1::digest(parts.concat().as_bytes()))
+    hex::encode(Sha1::digest(parts.concat().as_bytes()))
 }
 
 /// The key of an `EncodingAESKey`. Its last character holds two bits that mean nothing.

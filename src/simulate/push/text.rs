@@ -80,7 +80,7 @@ fn event(news: &News) -> &'static str {
 
 /// What names a QR code.
 fn ticket(world: &World, scene: &str) -> String {
-    hex::encode(&Keyed::new(world.seed(), "ticket").tag(0, scene.as_bytes()))
+    hex::encode(Keyed::new(world.seed(), "ticket").tag(0, scene.as_bytes()))
 }
 
 /// The fields of an authorization event.

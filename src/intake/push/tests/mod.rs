@@ -46,7 +46,7 @@ pub(super) fn enciphered(mut plain: Vec<u8>, key: &AesKey) -> String {
 
 pub(super) fn signature(mut parts: Vec<&str>) -> String {
     parts.sort_unstable();
-    hex::encode(&Sha1::digest(parts.concat()))
+    hex::encode(Sha1::digest(parts.concat()))
 }
 
 const TOKEN: &str = "AAAAA";
