@@ -2,7 +2,7 @@
 //! promises beyond it.
 
 // Helpers of tests are no `#[test]`s; they fail by panicking all the same.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod services;
 
@@ -14,6 +14,7 @@ mod contract {
     pub mod kafka;
     mod kafka_alone;
     mod kafka_kill;
+    mod relay;
 }
 
 bus_contract!(embedded, crate::contract::embedded::Embedded);

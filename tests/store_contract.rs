@@ -1,14 +1,23 @@
-//! Runs every adapter of the `Store` seam through the same contract (`contract/store.rs`). Another
-//! adapter adds one `contract!` line and its [`Home`].
+//! Runs every adapter of the `Store` seam through the same contract (`contract/store.rs`), and what is
+//! PostgreSQL's own through its own stories. Another adapter adds one `contract!` line and its [`Home`].
 
 // Helpers of tests are no `#[test]`s; they fail by panicking all the same.
-#![allow(clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
 
 #[path = "contract/store.rs"]
 mod contract;
+#[allow(dead_code)]
+mod history;
+mod oracle;
 mod services;
 #[path = "contract/store_postgres.rs"]
 mod store_postgres;
+#[path = "contract/store_postgres_alone.rs"]
+mod store_postgres_alone;
+#[path = "contract/store_postgres_races.rs"]
+mod store_postgres_races;
+#[path = "contract/store_postgres_speed.rs"]
+mod store_postgres_speed;
 
 use async_trait::async_trait;
 use contract::Home;

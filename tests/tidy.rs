@@ -254,3 +254,25 @@ fn link_is_pure() {
     }
     refuse("impure", &faults);
 }
+
+#[test]
+fn every_migration_is_compiled_in() {
+    for (backend, list) in [
+        ("sqlite", "src/sqlite/connect.rs"),
+        ("postgres", "src/store/postgres/schema.rs"),
+    ] {
+        let list = fs::read_to_string(root().join(list)).expect("readable");
+        let dir = root().join("migrations").join(backend);
+        let files = fs::read_dir(dir).expect("migrations are readable");
+        let names = files.map(|f| f.expect("entry").file_name());
+        let names: Vec<String> = names.map(|n| n.to_string_lossy().into_owned()).collect();
+        assert!(names.len() > 2, "only {names:?}");
+        let forgotten = names
+            .into_iter()
+            .filter(|name| !list.contains(&format!("migrations/{backend}/{name}\"")));
+        refuse(
+            "migrations that are not listed",
+            &forgotten.collect::<Vec<_>>(),
+        );
+    }
+}

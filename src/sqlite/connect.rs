@@ -1,8 +1,8 @@
 //! The first moments of a file, when two processes may create it at once.
 
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -10,6 +10,38 @@ use std::time::Duration;
 /// The switch to WAL takes milliseconds: this is a second.
 const TRIES: u32 = 50;
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Every file of `migrations/sqlite`, in order: number, name, text.
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "log",
+        include_str!("../../migrations/sqlite/0001_log.sql"),
+    ),
+    (
+        2,
+        "store",
+        include_str!("../../migrations/sqlite/0002_store.sql"),
+    ),
+    (
+        3,
+        "rebuild",
+        include_str!("../../migrations/sqlite/0003_rebuild.sql"),
+    ),
+    (
+        4,
+        "tokens",
+        include_str!("../../migrations/sqlite/0004_tokens.sql"),
+    ),
+];
+
+fn migrations() -> Migrator {
+    let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
+        let (name, sql) = ((*name).into(), (*sql).into_sql_str());
+        Migration::new(*version, name, MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(migrations.collect())
+}
 
 /// Makes the file, for its owner only: it holds identifiers. SQLite's side files take its mode.
 pub(super) fn create(path: &Path) -> std::io::Result<()> {
@@ -40,7 +72,7 @@ pub(super) async fn connect(
 /// Runs what is missing. It rarely is, so the first try takes no lock; if it fails, another process
 /// may have created the file at the same moment, and the second try waits for that one.
 pub(super) async fn migrate(conn: &mut SqliteConnection) -> Result<(), MigrateError> {
-    let migrations = sqlx::migrate!("migrations/sqlite");
+    let migrations = migrations();
     if migrations.run_direct(None, conn, false).await.is_ok() {
         return Ok(());
     }

@@ -3,14 +3,37 @@
 use super::PostgresOptions;
 use super::session::{Fault, Session, query};
 use crate::store::StoreError;
-use sqlx::migrate::{Migrate, MigrateError, Migrator};
+use sqlx::migrate::{Migrate, MigrateError, Migration, MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
-use sqlx::{ConnectOptions, Connection};
+use sqlx::{ConnectOptions, Connection, SqlSafeStr};
 
 const TABLE: &str = "_sqlx_migrations";
 
+/// Every file of `migrations/postgres`, in order: number, name, text.
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "store",
+        include_str!("../../../migrations/postgres/0001_store.sql"),
+    ),
+    (
+        2,
+        "rebuild",
+        include_str!("../../../migrations/postgres/0002_rebuild.sql"),
+    ),
+    (
+        3,
+        "tokens",
+        include_str!("../../../migrations/postgres/0003_tokens.sql"),
+    ),
+];
+
 fn migrations() -> Migrator {
-    sqlx::migrate!("migrations/postgres")
+    let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
+        let (name, sql) = ((*name).into(), (*sql).into_sql_str());
+        Migration::new(*version, name, MigrationType::Simple, sql, false)
+    });
+    Migrator::with_migrations(migrations.collect())
 }
 
 /// Runs the migrations that are missing, one process at a time, and tells their names.

@@ -1,24 +1,13 @@
 //! How fast the store on PostgreSQL is by itself, with the real `plan` and outbox records of a
-//! usual size. Ignored: it measures. `cargo test --release --test postgres_speed -- --ignored
+//! usual size. Ignored: it measures. `cargo test --release --test store_contract speed -- --ignored
 //! --nocapture`; `UNILINK_SPEED_ACCOUNTS` says how many accounts are stored first.
 
-// Helpers of tests are no `#[test]`s; they fail by panicking all the same.
-#![allow(clippy::expect_used, clippy::panic, missing_docs)]
-
-#[path = "contract/store.rs"]
-#[allow(dead_code, unused_macros)]
-mod contract;
-mod services;
-#[path = "contract/store_postgres.rs"]
-#[allow(dead_code)]
-mod store_postgres;
-
-use contract::Home;
-use contract::fixtures::{NAMESPACE, account_in, event, open, record, union};
+use crate::contract::Home;
+use crate::contract::fixtures::{NAMESPACE, account_in, event, open, record, union};
+use crate::store_postgres::{self, PostgresHome};
 use sqlx::Row;
 use std::sync::Arc;
 use std::time::Instant;
-use store_postgres::PostgresHome;
 use unilink::link::{self, Rules};
 use unilink::model::{
     App, AppId, AppKind, Apps, Binding, Fact, Method, Millis, NewClaim, Outcome, Sighting,

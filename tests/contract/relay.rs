@@ -2,25 +2,10 @@
 //! committed again every day, since Kafka forgets those of a group without members after
 //! `offsets.retention.minutes` (seven days by default), and the relay's group has none.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test may stop"
-)]
-
-#[allow(dead_code, unused_macros)]
-mod contract {
-    pub mod bus;
-    pub mod embedded;
-    pub mod kafka;
-}
-mod services;
-
+use super::bus::{Backend, PARTITIONS};
+use super::embedded::Embedded;
+use super::kafka::Kafka;
 use async_trait::async_trait;
-use contract::bus::{Backend, PARTITIONS};
-use contract::embedded::Embedded;
-use contract::kafka::Kafka;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;

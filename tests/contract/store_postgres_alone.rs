@@ -1,22 +1,12 @@
 //! What is PostgreSQL's own: the schema's remedies, connections that are lost, values that must not
 //! be told. Left out where the environment names no server.
 
-// Helpers of tests are no `#[test]`s; they fail by panicking all the same.
-#![allow(clippy::expect_used, clippy::panic, missing_docs)]
-
-#[path = "contract/store.rs"]
-#[allow(dead_code, unused_macros)]
-mod contract;
-mod services;
-#[path = "contract/store_postgres.rs"]
-mod store_postgres;
-
-use contract::Home;
-use contract::fixtures::*;
+use crate::contract::Home;
+use crate::contract::fixtures::*;
+use crate::store_postgres::{self, PostgresHome};
 use sqlx::{AssertSqlSafe, Executor};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store_postgres::PostgresHome;
 use unilink::model::{Changes, Millis};
 use unilink::store::postgres::{PostgresOptions, PostgresStore, migrate};
 use unilink::store::{Batch, Deferred, Spent, StoreError};

@@ -5,28 +5,15 @@
 //!
 //! `UNILINK_RACES` sets the number of rounds (30 unless told), `UNILINK_SEED` the first seed.
 
-// Helpers of tests are no `#[test]`s; they fail by panicking all the same.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::panic, missing_docs)]
-
-#[path = "contract/store.rs"]
-#[allow(dead_code, unused_macros)]
-mod contract;
-#[allow(dead_code)]
-mod history;
-mod oracle;
-mod services;
-#[path = "contract/store_postgres.rs"]
-mod store_postgres;
-
-use contract::Home;
-use contract::fixtures::{NAMESPACE, open, record};
-use history::Dice;
-use oracle::{Oracle, Truth};
+use crate::contract::Home;
+use crate::contract::fixtures::{NAMESPACE, open, record};
+use crate::history::Dice;
+use crate::oracle::{Oracle, Truth};
+use crate::store_postgres::{self, PostgresHome};
 use sqlx::Executor;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store_postgres::PostgresHome;
 use tokio::task::JoinHandle;
 use unilink::link::{self, Rules};
 use unilink::model::{
