@@ -60,7 +60,9 @@ pub async fn one_of_eight_sessions_has_a_code(home: &dyn Home) {
             wishes.rotate_left(n * 5);
             let claimed = session.claim(&wishes, Millis(round + NOTICE_MS)).await;
             let codes = wishes.iter().map(|w| w.code);
-            codes.zip(claimed.expect("claims")).collect::<Vec<_>>()
+            let mut claimed: Vec<_> = codes.zip(claimed.expect("claims")).collect();
+            claimed.sort_by_key(|(code, _)| *code);
+            (n, claimed)
         };
         if round > 0 {
             let wishes: Vec<_> = (0..CODES).map(|code| wish(code, who(99), 0)).collect();
@@ -68,12 +70,10 @@ pub async fn one_of_eight_sessions_has_a_code(home: &dyn Home) {
             let notice = held(None, round + NOTICE_MS);
             assert!(told.expect("claims").iter().all(|c| *c == notice));
         }
-        let mut answers: Vec<Vec<_>> = all(&sessions, claim).await;
-        for of_session in &mut answers {
-            of_session.sort_by_key(|(code, _)| *code);
-        }
+        let mut answers = all(&sessions, claim).await;
+        answers.sort_by_key(|(n, _)| *n);
         for code in 0..usize::from(CODES) {
-            let claimed: Vec<Claimed> = answers.iter().map(|a| a[code].1).collect();
+            let claimed: Vec<Claimed> = answers.iter().map(|(_, a)| a[code].1).collect();
             let winner = claimed
                 .iter()
                 .position(|c| matches!(c, Claimed::Mine { .. }));
