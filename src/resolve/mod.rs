@@ -10,6 +10,7 @@ pub mod asking;
 mod backoff;
 pub mod body;
 mod breaker;
+mod by_code;
 pub mod caller;
 mod climb;
 pub mod codes;
@@ -20,11 +21,17 @@ mod flights;
 pub mod followers;
 pub mod gate;
 pub mod ladder;
+pub mod ledger;
 mod notes;
 mod patience;
 pub mod ports;
 mod rate;
+mod refusal;
 mod rungs;
+mod sending;
 mod slots;
 pub mod tokens;
 pub mod wechat;
+
+#[cfg(test)]
+mod tests;

@@ -3,13 +3,10 @@
 use super::asking::{Asked, Leads};
 use super::backoff::{LONGEST_BACKOFF_MS, LONGEST_QUESTION_MS, backoff_ms};
 use super::climb::Climb;
-use super::exchange::{CODE_LIFE_MS, Exchanged};
 use super::ladder::{Later, Parts, Resolved};
 use super::ports::{HeldKeys, MemoryFault};
-use super::wechat::Session;
 use crate::model::{
-    AppKind, DeadReason, EncryptedData, Evidence, Login, Method, Millis, OpenId, Reason, Secret,
-    Sighting,
+    DeadReason, EncryptedData, Evidence, Login, Method, Millis, OpenId, Reason, Secret, Sighting,
 };
 
 /// How long encrypted data waits for its session key.
@@ -58,7 +55,7 @@ impl Parts {
         (!ask && !doubt).then(|| end(climb))
     }
 
-    fn climb<'a>(&'a self, login: &'a Login, openid: OpenId) -> Climb<'a> {
+    pub(super) fn climb<'a>(&'a self, login: &'a Login, openid: OpenId) -> Climb<'a> {
         Climb::new(login, openid, &self.apps, &self.keys)
     }
 
@@ -73,85 +70,6 @@ impl Parts {
             }
             Evidence::OpenId { .. } => self.by_openid(login, attempt).await,
         }
-    }
-
-    async fn by_code(
-        &self,
-        login: &Login,
-        code: &Secret,
-        data: Option<&EncryptedData>,
-        attempt: Attempt,
-    ) -> Result<Resolved, MemoryFault> {
-        let Some(app) = self.apps.get(&login.app) else {
-            let detail = "the appid is not configured";
-            return Ok(Resolved::Dead(DeadReason::UnknownApp, detail));
-        };
-        match self.exchange.exchange(app, code, login.occurred_at).await? {
-            Exchanged::Session(session, at) => {
-                self.by_session(login, session, data, at, attempt).await
-            }
-            Exchanged::Dead(reason, detail) => Ok(Resolved::Dead(reason, detail)),
-            Exchanged::Later(until) => {
-                let now = (self.clock)();
-                let backoff = now.plus(backoff_ms(attempt.number, LONGEST_BACKOFF_MS));
-                let expires_at = login.occurred_at.plus(CODE_LIFE_MS);
-                // A quota may be spent for hours; a code is dead long before.
-                let latest = expires_at.plus(1).max(backoff);
-                Ok(Resolved::Later(Box::new(Later {
-                    interim: None,
-                    for_key: false,
-                    next_at: until.map_or(backoff, |until| until.max(now).min(latest)),
-                    expires_at,
-                })))
-            }
-        }
-    }
-
-    async fn by_session(
-        &self,
-        login: &Login,
-        session: Session,
-        data: Option<&EncryptedData>,
-        at: Millis,
-        attempt: Attempt,
-    ) -> Result<Resolved, MemoryFault> {
-        let mut climb = self.climb(login, session.openid);
-        if session.snapshot {
-            climb.reason = Some(Reason::SnapshotUser);
-            return Ok(end(climb));
-        }
-        let method = match climb.app().map(|app| app.kind) {
-            Some(AppKind::MiniProgram) | None => Method::Code2Session,
-            Some(_) => Method::Oauth,
-        };
-        match session.unionid {
-            Some(Ok(unionid)) => climb.claim(unionid, method, at),
-            Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
-            None => {}
-        }
-        if let Some(key) = session.session_key {
-            if let Some(data) = data {
-                climb.decrypted(data, &key, Method::Decrypted, at);
-            }
-            if climb.claims.is_empty() {
-                climb.keep(&key, at, true);
-            }
-        } else if data.is_some() {
-            climb.note(Reason::NoSessionKey);
-        }
-        climb.note_unbound(at);
-        let leads = Leads {
-            token: session.token.as_ref(),
-            payment: None,
-        };
-        if !climb.claims.is_empty() || !self.asking.possible(&climb, leads) {
-            return Ok(end(climb));
-        }
-        if self.memory.held(climb.account.clone()).await?.resolved {
-            return Ok(end(climb));
-        }
-        let asked = self.ask(&mut climb, leads, attempt).await?;
-        Ok(self.asked(climb, asked, None, attempt))
     }
 
     async fn by_openid(&self, login: &Login, attempt: Attempt) -> Result<Resolved, MemoryFault> {
@@ -275,7 +193,7 @@ impl Parts {
         Ok((now < end).then_some((end, unsure)))
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         climb: &mut Climb<'_>,
         leads: Leads<'_>,
@@ -286,7 +204,7 @@ impl Parts {
     }
 
     /// What asking came to; `key_until`: until when a session key could still help.
-    fn asked(
+    pub(super) fn asked(
         &self,
         climb: Climb<'_>,
         asked: Asked,
@@ -323,7 +241,8 @@ impl Parts {
             Evidence::Code { .. } => None,
             Evidence::OpenId { openid, .. } => Some(openid.clone()),
         };
-        let life = openid.as_ref().map_or(CODE_LIFE_MS, |_| KEY_WAIT_MS);
+        let code_end = || self.code_end_ms();
+        let life = openid.as_ref().map_or_else(code_end, |_| KEY_WAIT_MS);
         Resolved::Later(Box::new(Later {
             interim: openid.map(|openid| interim(self.climb(login, openid))),
             for_key: false,
@@ -339,6 +258,6 @@ fn interim(mut climb: Climb<'_>) -> Sighting {
     climb.sighting()
 }
 
-fn end(climb: Climb<'_>) -> Resolved {
+pub(super) fn end(climb: Climb<'_>) -> Resolved {
     Resolved::Facts(Box::new(climb.sighting()))
 }

@@ -33,6 +33,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "tokens",
         include_str!("../../migrations/sqlite/0004_tokens.sql"),
     ),
+    (
+        5,
+        "sends",
+        include_str!("../../migrations/sqlite/0005_sends.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

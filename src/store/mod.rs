@@ -10,10 +10,12 @@ pub mod postgres;
 mod rebuild;
 mod records;
 mod rules;
+mod sends;
 pub mod sqlite;
 mod types;
 
 pub use rebuild::{Buried, Move, Origin, Rebirth, Rebuild, UnderWay};
+pub use sends::{Claim, Claimed, NOTICE_MS, Release, Sending};
 pub use types::{
     AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
     OutboxRow, Position, Prune, Settled, Spent, StoreError, Totals, Tracked, TrackedState,
@@ -83,6 +85,17 @@ pub trait Store: Send + Sync {
 
     /// Records answers. A code that has one keeps it; an account erased since keeps none.
     async fn spend(&self, answers: &[Spent]) -> Result<(), StoreError>;
+
+    /// Takes leases of codes at `now`, for each code one attempt at a time; what each claim came to, in
+    /// their order. A holder that claims again goes on, whatever its lease; one whose lease ran out
+    /// loses it to nobody before it had [`NOTICE_MS`] of notice.
+    async fn claim(&self, claims: &[Claim], now: Millis) -> Result<Vec<Claimed>, StoreError>;
+
+    /// Gives leases of codes back, where their holders still have them.
+    async fn release(&self, releases: &[Release]) -> Result<(), StoreError>;
+
+    /// What is known of the sending of these codes, in their order; `None`: none was ever claimed.
+    async fn sendings(&self, codes: &[CodeKey]) -> Result<Vec<Option<Sending>>, StoreError>;
 
     /// What is held of these accounts, in their order.
     async fn held(&self, accounts: &[Account]) -> Result<Vec<Held>, StoreError>;

@@ -17,6 +17,8 @@ pub mod fixtures;
 pub mod ledger;
 #[path = "store/outbox.rs"]
 pub mod outbox;
+#[path = "store/sends.rs"]
+pub mod sends;
 #[path = "store/tokens.rs"]
 pub mod tokens;
 #[path = "store/view.rs"]
@@ -75,6 +77,11 @@ macro_rules! contract {
                     a_lease_that_ran_out_is_free, one_of_eight_sessions_makes_each_version,
                     a_lease_is_given_back, apps_noted_otherwise_are_told,
                     one_of_eight_sessions_is_told_of_an_app;
+                sends: one_of_eight_sessions_has_a_code, whoever_has_it_goes_on,
+                    a_lease_that_ran_out_is_taken_over_after_notice, what_is_given_back_is_free,
+                    several_claims_of_one_code_are_one_after_the_other,
+                    what_is_known_of_their_sending_is_told,
+                    claims_and_releases_do_not_wait_in_a_circle;
                 ledger: the_first_answer_wins, a_code_without_an_answer_keeps_none,
                     an_erased_account_keeps_no_answer, the_newest_keys_are_held,
                     resolved_accounts_hold_no_keys, old_rows_are_pruned;

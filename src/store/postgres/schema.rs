@@ -26,6 +26,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "tokens",
         include_str!("../../../migrations/postgres/0003_tokens.sql"),
     ),
+    (
+        4,
+        "sends",
+        include_str!("../../../migrations/postgres/0004_sends.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

@@ -4,7 +4,9 @@
 #[cfg(test)]
 mod tests {
     use crate::sqlite::{File, Insert, Options, Select};
-    use crate::store::sqlite::{deferred, erase, find, ledger, registers, tokens, view, write};
+    use crate::store::sqlite::{
+        deferred, erase, find, ledger, registers, sends, tokens, view, write,
+    };
 
     /// Scans that are meant: key lists, and recursions over them.
     const MEANT: [&str; 6] = [
@@ -50,6 +52,8 @@ mod tests {
             &ledger::ERASED,
             &ledger::RESOLVED,
             &ledger::KEYS,
+            &sends::CLAIM,
+            &sends::READ,
             &find::BY_ANCHOR,
             &find::BY_ID,
             &find::LINKED_UNIONIDS,
@@ -74,6 +78,7 @@ mod tests {
             deferred::LATER,
             deferred::HASTEN,
             deferred::WAKE_LEASED,
+            sends::RELEASE,
             tokens::READ,
             tokens::LEASE,
             tokens::PUT,

@@ -3,6 +3,8 @@
 use super::Home;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 use unilink::bus::Record;
 use unilink::model::{
     Account, AccountRow, AppId, Changes, ClaimKey, ClaimRow, ClaimStatus, EventId, Keys, Method,
@@ -29,6 +31,29 @@ pub fn birth() -> Birth {
 
 pub async fn open(home: &dyn Home) -> Arc<dyn Store> {
     home.open_in(birth(), NAMESPACE).await.expect("opens")
+}
+
+pub type Session = Arc<dyn Store>;
+
+pub async fn eight(home: &dyn Home) -> Vec<Session> {
+    futures::future::join_all((0..8).map(|_| open(home))).await
+}
+
+/// What sessions say that are asked at the same moment.
+pub async fn all<F>(sessions: &[Session], ask: impl Fn(Session, usize) -> F) -> Vec<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let barrier = Arc::new(Barrier::new(sessions.len()));
+    let mut tasks = JoinSet::new();
+    for (n, session) in sessions.iter().enumerate() {
+        let (asked, barrier) = (ask(Arc::clone(session), n), Arc::clone(&barrier));
+        tasks.spawn(async move {
+            barrier.wait().await;
+            asked.await
+        });
+    }
+    tasks.join_all().await
 }
 
 pub fn app(n: u32) -> AppId {
