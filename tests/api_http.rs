@@ -88,7 +88,11 @@ impl Store for FakeStore {
     async fn positions(&self) -> Result<Vec<Position>, StoreError> {
         elsewhere()
     }
-    async fn outbox(&self, _: u32, _: u64, _: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    async fn outbox(
+        &self,
+        _: &[(u32, u64)],
+        _: usize,
+    ) -> Result<Vec<(u32, OutboxRow)>, StoreError> {
         elsewhere()
     }
     async fn outbox_row(&self, _: u32, _: u64) -> Result<Option<Uuid>, StoreError> {

@@ -59,13 +59,13 @@ pub trait Store: Send + Sync {
     /// Input positions of all partitions that have one.
     async fn positions(&self) -> Result<Vec<Position>, StoreError>;
 
-    /// Rows of the outbox after `after`, in order, until about `bytes` are read (at least one row).
+    /// Rows of the outbox after (partition, sequence), with their partitions, in order within each; of
+    /// each partition until about `bytes` are read (at least one row, if there is one).
     async fn outbox(
         &self,
-        partition: u32,
-        after: u64,
+        after: &[(u32, u64)],
         bytes: usize,
-    ) -> Result<Vec<OutboxRow>, StoreError>;
+    ) -> Result<Vec<(u32, OutboxRow)>, StoreError>;
 
     /// The id of the row at `seq`, if the row is still there.
     async fn outbox_row(&self, partition: u32, seq: u64) -> Result<Option<Uuid>, StoreError>;

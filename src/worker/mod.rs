@@ -12,6 +12,7 @@ mod deferred;
 mod item;
 pub mod memory;
 mod opening;
+mod pace;
 mod reader;
 mod records;
 mod recover;

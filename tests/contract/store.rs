@@ -64,7 +64,7 @@ macro_rules! contract {
                     eight_sessions_on_meeting_people_lose_nothing, positions_are_kept_as_given,
                     a_large_batch_round_trips, nothing_to_write_writes_nothing,
                     an_endless_planner_is_stopped, all_is_there_after_reopening;
-                outbox: is_gapless_and_in_commit_order, a_polling_reader_misses_nothing, stops_at_the_byte_limit,
+                outbox: is_gapless_and_in_commit_order, a_polling_reader_misses_nothing, stops_at_the_byte_limit, partitions_are_read_together,
                     records_round_trip, relayed_rows_go_but_the_newest, changes_wake;
                 deferred: is_added_once, finished_ones_stay_finished, leases_hide_and_end,
                     codes_go_newest_first, apps_take_turns, a_session_key_wakes,

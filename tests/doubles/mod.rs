@@ -80,8 +80,12 @@ impl Store for GatedStore {
     async fn positions(&self) -> Result<Vec<Position>, StoreError> {
         self.pass().await?.positions().await
     }
-    async fn outbox(&self, p: u32, after: u64, bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        self.pass().await?.outbox(p, after, bytes).await
+    async fn outbox(
+        &self,
+        after: &[(u32, u64)],
+        bytes: usize,
+    ) -> Result<Vec<(u32, OutboxRow)>, StoreError> {
+        self.pass().await?.outbox(after, bytes).await
     }
     async fn outbox_row(&self, partition: u32, seq: u64) -> Result<Option<Uuid>, StoreError> {
         self.pass().await?.outbox_row(partition, seq).await

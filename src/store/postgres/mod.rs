@@ -162,11 +162,10 @@ impl Store for PostgresStore {
 
     async fn outbox(
         &self,
-        partition: u32,
-        after: u64,
+        after: &[(u32, u64)],
         bytes: usize,
-    ) -> Result<Vec<OutboxRow>, StoreError> {
-        Ok(self.read_outbox(partition, after, bytes).await?)
+    ) -> Result<Vec<(u32, OutboxRow)>, StoreError> {
+        Ok(self.read_outbox(after, bytes).await?)
     }
 
     async fn outbox_row(&self, partition: u32, seq: u64) -> Result<Option<Uuid>, StoreError> {

@@ -10,7 +10,9 @@ use unilink::model::{
     Account, AccountRow, AppId, Changes, ClaimKey, ClaimRow, ClaimStatus, EventId, Keys, Method,
     Millis, PlatformId, Room, SealedKey, Tombstone, UnionId, UnionKey, UserId, View, Why,
 };
-use unilink::store::{Batch, Birth, Deferred, Planner, Prune, Step, Store, WaitsFor, Write};
+use unilink::store::{
+    Batch, Birth, Deferred, OutboxRow, Planner, Prune, Step, Store, WaitsFor, Write,
+};
 use uuid::Uuid;
 
 pub const NAMESPACE: Uuid = Uuid::from_u128(0x6f1e_d0c0_ffee_4bad_8bad_f00d_dead_beef);
@@ -240,6 +242,17 @@ pub async fn publish(store: &dyn Store, partitions: &[u32], text: &str) {
 }
 
 /// Adds deferred resolutions.
+/// Rows of one partition's outbox after a sequence.
+pub async fn outbox(store: &dyn Store, partition: u32, after: u64, bytes: usize) -> Vec<OutboxRow> {
+    let rows = store.outbox(&[(partition, after)], bytes).await;
+    let rows = rows.expect("reads").into_iter();
+    rows.map(|(of, row)| {
+        assert_eq!(of, partition);
+        row
+    })
+    .collect()
+}
+
 pub async fn defer(store: &dyn Store, defer: Vec<Deferred>) {
     let batch = Batch {
         defer,
