@@ -142,6 +142,12 @@ impl Caller {
         self.run(pass, app, api, request).await
     }
 
+    /// Until when the API is parked for the app, if it is.
+    #[must_use]
+    pub fn parked(&self, app: &App, api: Api) -> Option<Millis> {
+        self.gates.parked(&app.id, api, self.now())
+    }
+
     /// Whether calls of the app hang.
     #[must_use]
     pub fn strained(&self, app: &AppId) -> bool {

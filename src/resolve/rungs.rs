@@ -4,13 +4,10 @@ use super::asking::{Asked, Leads};
 use super::backoff::{LONGEST_BACKOFF_MS, LONGEST_QUESTION_MS, backoff_ms};
 use super::climb::Climb;
 use super::ladder::{Later, Parts, Resolved};
-use super::ports::{HeldKeys, MemoryFault};
-use crate::model::{
-    DeadReason, EncryptedData, Evidence, Login, Method, Millis, OpenId, Reason, Secret, Sighting,
-};
+use super::ports::MemoryFault;
+use super::session_keys::{KEY_WAIT_MS, KeyWait};
+use crate::model::{DeadReason, Evidence, Login, Millis, OpenId, Reason, Sighting};
 
-/// How long encrypted data waits for its session key.
-const KEY_WAIT_MS: i64 = 24 * 3_600_000;
 /// Which attempt at a login this is.
 #[derive(Clone, Copy)]
 pub(super) struct Attempt {
@@ -104,18 +101,19 @@ impl Parts {
             payment: payment.as_ref(),
         };
         let mut asked = self.ask(&mut climb, leads, attempt).await?;
+        let mut key_until = None;
         let waits = data.is_some() && climb.claims.is_empty() && !climb.sound;
-        let wait = if waits && climb.bound(login.occurred_at) {
+        if waits && climb.bound(login.occurred_at) {
             let own_key = session_key.as_ref();
-            self.wait_for_key(&mut climb, own_key, attempt).await?
-        } else {
-            None
-        };
-        if let (Asked::Done, Some((end, true))) = (&asked, wait) {
-            asked = Asked::Later {
-                until: None,
-                expires_at: end,
-            };
+            match self.wait_for_key(&mut climb, own_key, attempt).await? {
+                KeyWait::Vain => {}
+                KeyWait::Key(end) => key_until = Some(end),
+                KeyWait::Word { until, end } => {
+                    key_until = Some(end);
+                    asked = asked.or_later(until, end);
+                }
+                KeyWait::Dead(reason, detail) => return Ok(Resolved::Dead(reason, detail)),
+            }
         }
         let own = session_key
             .as_ref()
@@ -125,72 +123,7 @@ impl Parts {
             // is that of a login whose first attempt ran out of time.
             climb.forget_key();
         }
-        Ok(self.asked(climb, asked, wait.map(|(end, _)| end), attempt))
-    }
-
-    fn by_event_key(
-        &self,
-        climb: &mut Climb<'_>,
-        data: Option<&EncryptedData>,
-        key: Option<&Secret>,
-    ) {
-        let at = climb.login.occurred_at;
-        if let (Some(data), Some(key)) = (data, key) {
-            climb.decrypted(data, key, Method::DecryptedEventKey, at);
-        }
-        if let (Some(key), true) = (key, climb.claims.is_empty()) {
-            climb.keep(key, at, false);
-        }
-    }
-
-    /// Tries the keys that are held, but for the one that was `tried`.
-    fn by_held_keys(
-        &self,
-        climb: &mut Climb<'_>,
-        data: &EncryptedData,
-        held: &HeldKeys,
-        tried: Option<&Secret>,
-    ) {
-        for sealed in &held.keys {
-            let Some(key) = climb.unseal(sealed).filter(|key| tried != Some(key)) else {
-                continue;
-            };
-            let method = if sealed.exchanged {
-                Method::Decrypted
-            } else {
-                Method::DecryptedEventKey
-            };
-            let at = climb.login.occurred_at;
-            if climb.decrypted(data, &key, method, at) {
-                break;
-            }
-        }
-    }
-
-    /// Until when data that no key opened waits for another, and whether WeChat is to be asked again;
-    /// `None`: no key would help. Data that came with its key is corrupt unless WeChat says that this
-    /// key is superseded: then the data may be under the newer one. Data without a key may be under
-    /// any that is still to come.
-    async fn wait_for_key(
-        &self,
-        climb: &mut Climb<'_>,
-        own_key: Option<&Secret>,
-        attempt: Attempt,
-    ) -> Result<Option<(Millis, bool)>, MemoryFault> {
-        let now = (self.clock)();
-        let end = attempt.since.unwrap_or(now).plus(KEY_WAIT_MS);
-        let mut unsure = false;
-        if let Some(key) = own_key {
-            if !climb.in_doubt() || !self.asking.checks(climb) {
-                return Ok(None);
-            }
-            match self.asking.superseded(climb, key).await? {
-                Some(false) => return Ok(None),
-                Some(true) => climb.note(Reason::SessionSuperseded),
-                None => unsure = true,
-            }
-        }
-        Ok((now < end).then_some((end, unsure)))
+        Ok(self.asked(climb, asked, key_until, attempt))
     }
 
     pub(super) async fn ask(
@@ -218,8 +151,9 @@ impl Parts {
             (Asked::Done, None) => return end(climb),
             (Asked::Done, Some(end)) => (end, end),
             (Asked::Later { until, expires_at }, key_until) => {
-                let backoff = now.plus(backoff_ms(attempt.number, LONGEST_QUESTION_MS));
-                let next_at = until.map_or(backoff, |until| until.max(backoff));
+                let own = now.plus(backoff_ms(attempt.number, LONGEST_QUESTION_MS));
+                let turn = |until| self.asking.turn(&climb.account.app, until, own);
+                let next_at = until.map_or(own, turn);
                 (
                     next_at.min(expires_at),
                     expires_at.max(key_until.unwrap_or(expires_at)),

@@ -116,7 +116,8 @@ pub trait Store: Send + Sync {
     async fn deferred_by_app(&self) -> Result<BTreeMap<AppId, u64>, StoreError>;
 
     /// Resolutions of the app that wait for a time are due at once, after those that are due
-    /// already: something changed that could help. One whose attempt is under way keeps its lease,
+    /// already: something changed that could help. So are those that wait for a session key and
+    /// would go on before their end even without one. One whose attempt is under way keeps its lease,
     /// and has another attempt at once if this one does not end it. One that is being deferred at
     /// this very moment keeps its time. Returns how many are due now that were not. Wakes
     /// [`Store::changed`].

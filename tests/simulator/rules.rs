@@ -227,6 +227,9 @@ async fn the_most_requests_at_once_are_known() {
         false
     };
     assert!(reaches(5).await);
+    let before = wechat.sim.stats().in_flight_ms;
+    wechat.clock.advance(1_000);
+    assert_eq!(wechat.sim.stats().in_flight_ms, before + 5_000);
     // A client that leaves takes its request with it.
     hanging.into_iter().for_each(|task| task.abort());
     assert!(reaches(0).await, "{:?}", of());
