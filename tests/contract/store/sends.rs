@@ -50,11 +50,12 @@ fn held(holder: Option<usize>, until: i64) -> Claimed {
 
 pub async fn one_of_eight_sessions_has_a_code(home: &dyn Home) {
     const CODES: u8 = 40;
+    let end = |n: usize| 10_000 + i64::try_from(n).expect("few");
     let sessions = eight(home).await;
     // Again after a lease ran out, and its holder had notice.
     for round in [0, 1_000_000] {
         let claim = |session: Session, n: usize| async move {
-            let wish = |code| wish(code, who(n), round + 10_000 + n as i64);
+            let wish = |code| wish(code, who(n), round + end(n));
             let mut wishes: Vec<_> = (0..CODES).map(wish).collect();
             // Not in the same order: they must not wait for each other in a circle.
             wishes.rotate_left(n * 5);
@@ -82,7 +83,7 @@ pub async fn one_of_eight_sessions_has_a_code(home: &dyn Home) {
                 let want = if n == winner {
                     mine(round == 0, round > 0)
                 } else {
-                    held(Some(winner), round + 10_000 + winner as i64)
+                    held(Some(winner), round + end(winner))
                 };
                 assert_eq!(claimed, want, "code {code}, session {n}");
             }
@@ -201,7 +202,7 @@ pub async fn claims_and_releases_do_not_wait_in_a_circle(home: &dyn Home) {
         for turn in 0..15 {
             let holder = who(n * 1_000 + turn);
             let mut wishes: Vec<_> = (0..CODES).map(|code| wish(code, holder, 100)).collect();
-            if (n + turn) % 2 == 0 {
+            if (n + turn).is_multiple_of(2) {
                 wishes.reverse();
             }
             let claimed = session.claim(&wishes, Millis(10)).await.expect("claims");
