@@ -4,13 +4,16 @@
 mod api;
 pub mod assemble;
 mod check;
+mod confirm;
 pub mod demo;
 mod driver;
 mod intake;
 mod keys;
 mod migrate;
+mod operator;
 mod patience;
 pub mod prepare;
+mod progress;
 mod reach;
 mod rebuild;
 mod report;

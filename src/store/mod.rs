@@ -6,6 +6,7 @@
 
 mod birth;
 mod marks;
+mod operate;
 pub mod postgres;
 mod rebuild;
 mod records;
@@ -13,6 +14,7 @@ mod rules;
 pub mod sqlite;
 mod types;
 
+pub use operate::{Audit, Operate, Page, State, Which};
 pub use rebuild::{Buried, Move, Origin, Rebirth, Rebuild, UnderWay};
 pub use types::{
     AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,

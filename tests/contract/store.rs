@@ -15,6 +15,8 @@ pub mod find;
 pub mod fixtures;
 #[path = "store/ledger.rs"]
 pub mod ledger;
+#[path = "store/operate.rs"]
+pub mod operate;
 #[path = "store/outbox.rs"]
 pub mod outbox;
 #[path = "store/tokens.rs"]
@@ -24,7 +26,7 @@ pub mod view;
 
 use async_trait::async_trait;
 use std::sync::Arc;
-use unilink::store::{Birth, Store, StoreError};
+use unilink::store::{Birth, Operate, Store, StoreError};
 use uuid::Uuid;
 
 /// One database, empty at first. Everything opened in it sees the same data; it is gone when the
@@ -33,6 +35,13 @@ use uuid::Uuid;
 pub trait Home: Send + Sync {
     /// Opens it, as a process of its own would.
     async fn open_in(&self, birth: Birth, namespace: Uuid) -> Result<Arc<dyn Store>, StoreError>;
+
+    /// Opens it as an operator's command would: it must be there.
+    async fn operate_in(
+        &self,
+        birth: Birth,
+        namespace: Uuid,
+    ) -> Result<Arc<dyn Operate>, StoreError>;
 
     /// All bytes at rest, to look for what must not be there. Empty where there is no way to tell.
     async fn raw_bytes(&self) -> Vec<u8>;
@@ -62,6 +71,9 @@ macro_rules! contract {
                     eight_sessions_on_meeting_people_lose_nothing, positions_are_kept_as_given,
                     a_large_batch_round_trips, nothing_to_write_writes_nothing,
                     an_endless_planner_is_stopped, all_is_there_after_reopening;
+                operate: a_store_that_nobody_used_is_none, a_walk_shows_every_account_once,
+                    only_those_that_match_are_walked, a_long_walk_has_pages_without_anybody,
+                    who_did_what_is_told_newest_first;
                 outbox: is_gapless_and_in_commit_order, a_polling_reader_misses_nothing, stops_at_the_byte_limit,
                     records_round_trip, relayed_rows_go_but_the_newest, changes_wake;
                 deferred: is_added_once, finished_ones_stay_finished, leases_hide_and_end,

@@ -65,7 +65,10 @@ async fn migrations_run_once_however_many_begin() {
     for one in all {
         done.extend(one.await.expect("runs"));
     }
-    assert_eq!(done, ["0001 store", "0002 rebuild", "0003 tokens"]);
+    assert_eq!(
+        done,
+        ["0001 store", "0002 rebuild", "0003 tokens", "0005 operate"]
+    );
     open(&home).await;
     home.close().await;
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use unilink::bus::{Range, Stored, TopicSpec};
-use unilink::cli::assemble::Parts;
+use unilink::cli::assemble::{Operating, Parts};
 use unilink::clock;
 use unilink::config::{Config, Environment};
 use unilink::model::{
@@ -158,6 +158,11 @@ impl Site {
         };
         let mut server = sqlx::PgConnection::connect(postgres).await.unwrap();
         server.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+    }
+
+    pub async fn operating(&self) -> Operating {
+        let config = Config::read(&self.text(), "the test's", &Environment::default()).unwrap();
+        Operating::open(config).await.unwrap()
     }
 
     pub async fn parts(&self) -> Parts {
@@ -416,6 +421,12 @@ impl Site {
         let (out, err) = fleet::texts(&output);
         assert_eq!(output.status.code(), Some(2), "asked nobody: {out}{err}");
         assert!(err.contains("--yes"), "{err}");
+        let nobody = [("LOGNAME", "")];
+        let args = ["rebuild", "--from", from, "--yes"];
+        let output = self.fleet.run_with(&args, &nobody).await;
+        let (out, err) = fleet::texts(&output);
+        assert_eq!(output.status.code(), Some(2), "by nobody: {out}{err}");
+        assert!(err.contains("--author"), "{err}");
         let told = self
             .fleet
             .done(&["rebuild", "--from", from, "--dry-run"])
@@ -423,6 +434,11 @@ impl Site {
         assert!(told.contains("the store has"), "{told}");
         let told = self.fleet.done(&["rebuild", "--from", from, "--yes"]).await;
         assert!(told.contains(&format!("rebuilt from the {from}")), "{told}");
+        let audit = self.operating().await.store.audits(1).await.unwrap();
+        let who = audit
+            .iter()
+            .map(|a| (&*a.author, &*a.action, &*a.detail["from"]));
+        assert_eq!(who.collect::<Vec<_>>(), [("tester", "rebuild", from)]);
         told
     }
 }

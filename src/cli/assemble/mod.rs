@@ -2,6 +2,7 @@
 //! adapter stands behind which seam.
 
 mod open;
+mod operate;
 mod production;
 mod rebuild;
 mod upkeep;
@@ -12,6 +13,7 @@ pub use worker::signer;
 pub use open::{
     embedded_bus, keys, needs_store, open_bus, open_file, open_store, open_to_rebuild, seal_to,
 };
+pub use operate::Operating;
 pub use production::migrate_postgres;
 pub use rebuild::site;
 

@@ -15,6 +15,7 @@ mod erase;
 mod find;
 mod ledger;
 mod lock;
+mod operate;
 mod outbox;
 mod plans;
 mod prune;
@@ -84,6 +85,19 @@ impl PostgresStore {
         mac: Mac,
     ) -> Result<Self, StoreError> {
         Self::connect_as(Opens::Rebuild, options, birth, namespace, mac).await
+    }
+
+    /// Connects to the store for an operator's command: nothing is made or brought up to date.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::connect`], and if nobody has used the store yet.
+    pub async fn connect_to_operate(
+        options: PostgresOptions,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
+        Self::connect_as(Opens::Operator, options, birth, namespace, mac).await
     }
 
     async fn connect_as(

@@ -4,8 +4,8 @@
 #[cfg(test)]
 mod tests {
     use crate::store::postgres::{
-        PostgresOptions, columns, deferred, due, erase, find, ledger, lock, migrate, outbox,
-        registers, tokens, view, write,
+        PostgresOptions, columns, deferred, due, erase, find, ledger, lock, migrate, operate,
+        outbox, registers, tokens, view, write,
     };
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 
@@ -54,9 +54,12 @@ mod tests {
         find::LINKED,
         find::OWNER,
     ];
-    const MORE: [&str; 11] = [
+    const MORE: [&str; 14] = [
         find::BY_OWN,
         find::BY_UNIONID,
+        operate::ANY,
+        operate::UNRESOLVED,
+        operate::CONTESTED,
         outbox::READ,
         outbox::PRUNE,
         tokens::READ,

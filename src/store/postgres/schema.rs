@@ -26,6 +26,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "tokens",
         include_str!("../../../migrations/postgres/0003_tokens.sql"),
     ),
+    (
+        5,
+        "operate",
+        include_str!("../../../migrations/postgres/0005_operate.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

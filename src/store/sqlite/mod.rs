@@ -11,6 +11,7 @@ mod deferred;
 mod erase;
 mod find;
 mod ledger;
+mod operate;
 mod outbox;
 mod plans;
 mod prune;
@@ -82,6 +83,19 @@ impl SqliteStore {
         mac: Mac,
     ) -> Result<Self, StoreError> {
         Self::open_as(Opens::Rebuild, file, birth, namespace, mac).await
+    }
+
+    /// Opens the store for an operator's command, in a file that was opened as it is: nothing is made.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`], and if nobody has used the store yet.
+    pub async fn open_to_operate(
+        file: Arc<File>,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
+        Self::open_as(Opens::Operator, file, birth, namespace, mac).await
     }
 
     async fn open_as(

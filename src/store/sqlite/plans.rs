@@ -4,13 +4,17 @@
 #[cfg(test)]
 mod tests {
     use crate::sqlite::{File, Insert, Options, Select};
-    use crate::store::sqlite::{deferred, erase, find, ledger, registers, tokens, view, write};
+    use crate::store::sqlite::{
+        deferred, erase, find, ledger, operate, registers, tokens, view, write,
+    };
 
     /// Scans that are meant: key lists, and recursions over them.
-    const MEANT: [&str; 6] = [
+    const MEANT: [&str; 8] = [
         "SCAN (subquery",
         "SCAN k",
         "SCAN apps",
+        "SCAN looked",
+        "SCAN hit",
         "SCAN json_each",
         "VALUES CLAUSE",
         "CONSTANT ROW",
@@ -80,6 +84,9 @@ mod tests {
             tokens::RELEASE,
             tokens::NOTE_OTHER,
             find::BY_OWN,
+            operate::ANY,
+            operate::UNRESOLVED,
+            operate::CONTESTED,
         ];
         let mut texts: Vec<String> = selects.into_iter().map(select).collect();
         texts.extend(inserts.into_iter().map(insert));
