@@ -39,6 +39,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "operate",
         include_str!("../../migrations/sqlite/0006_operate.sql"),
     ),
+    (
+        7,
+        "jobs",
+        include_str!("../../migrations/sqlite/0007_jobs.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

@@ -5,6 +5,7 @@
 //! and writes, in one transaction, what it answers.
 
 mod birth;
+mod jobs;
 mod marks;
 mod operate;
 pub mod postgres;
@@ -14,6 +15,7 @@ mod rules;
 pub mod sqlite;
 mod types;
 
+pub use jobs::{Answer, Hold, Job, JobNote, NewJob, Question};
 pub use operate::{Audit, Operate, Page, State, Which};
 pub use rebuild::{Buried, Move, Origin, Rebirth, Rebuild, UnderWay};
 pub use types::{

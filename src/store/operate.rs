@@ -1,10 +1,11 @@
 //! What only operators' commands do to a store, beside running workers: walking its accounts, and
 //! noting who did what.
 
-use super::{FoundAccount, Store, StoreError};
+use super::{Answer, FoundAccount, Hold, Job, NewJob, Question, Store, StoreError};
 use crate::model::{AppId, Millis};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
+use uuid::Uuid;
 
 /// Rows that one page of [`Operate::browse`] looks at, however few of them match: some hundredths of a
 /// second, so that a walk through ten million accounts takes half a minute and never one long
@@ -72,6 +73,32 @@ pub trait Operate: Store {
 
     /// What operators did, newest first, at most `limit` entries.
     async fn audits(&self, limit: usize) -> Result<Vec<Audit>, StoreError>;
+
+    /// Begins a job, held at once. Its progress is noted with [`super::Write::job`].
+    async fn begin_job(&self, job: &NewJob, hold: Hold) -> Result<(), StoreError>;
+
+    /// Takes or renews the hold on a job that is not done. `false`: another's stands past `now`.
+    async fn hold_job(&self, hold: Hold, now: Millis) -> Result<bool, StoreError>;
+
+    /// Gives the hold back, if it is still this holder's.
+    async fn let_go(&self, job: Uuid, holder: Uuid) -> Result<(), StoreError>;
+
+    /// A job.
+    async fn job(&self, id: Uuid) -> Result<Option<Job>, StoreError>;
+
+    /// Jobs, newest first, at most `limit` of them.
+    async fn jobs(&self, limit: usize) -> Result<Vec<Job>, StoreError>;
+
+    /// What was answered to these questions at `since` or later, in their order.
+    async fn answers(
+        &self,
+        asked: &[Question],
+        since: Millis,
+    ) -> Result<Vec<Option<Answer>>, StoreError>;
+
+    /// Keeps answers; of two to one question the later stays. None is kept from before its account's
+    /// erasure, and an erasure takes away what is.
+    async fn keep_answers(&self, answers: &[Answer]) -> Result<(), StoreError>;
 }
 
 /// A map as it stands in a column.

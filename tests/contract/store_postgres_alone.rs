@@ -67,7 +67,13 @@ async fn migrations_run_once_however_many_begin() {
     }
     assert_eq!(
         done,
-        ["0001 store", "0002 rebuild", "0003 tokens", "0005 operate"]
+        [
+            "0001 store",
+            "0002 rebuild",
+            "0003 tokens",
+            "0005 operate",
+            "0006 jobs"
+        ]
     );
     open(&home).await;
     home.close().await;

@@ -5,6 +5,7 @@
 //! written if it still holds (`apply`, `lock`). Openids of erased accounts stand nowhere in plain.
 //! Only this directory knows the tables of `migrations/postgres`.
 
+mod answers;
 mod apply;
 mod birth;
 mod columns;
@@ -13,6 +14,7 @@ mod deferred;
 mod due;
 mod erase;
 mod find;
+mod jobs;
 mod ledger;
 mod lock;
 mod operate;

@@ -4,11 +4,15 @@ use super::PostgresStore;
 use super::find::load;
 use super::rows::{get, millis};
 use super::session::{Fault, Session, query};
+use crate::model::Millis;
 use crate::store::operate::{LOOKED_AT, map_of, text_of};
-use crate::store::{Audit, Operate, Page, State, StoreError, Which};
+use crate::store::{
+    Answer, Audit, Hold, Job, NewJob, Operate, Page, Question, State, StoreError, Which,
+};
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
 use std::collections::BTreeSet;
+use uuid::Uuid;
 
 /// A page: the last of the rows looked at, how many they were, and the ids of those that match.
 macro_rules! page {
@@ -68,6 +72,38 @@ impl Operate for PostgresStore {
         session.exec(put).await?;
         session.give_back();
         Ok(())
+    }
+
+    async fn begin_job(&self, job: &NewJob, hold: Hold) -> Result<(), StoreError> {
+        Ok(self.insert_job(job, hold).await?)
+    }
+
+    async fn hold_job(&self, hold: Hold, now: Millis) -> Result<bool, StoreError> {
+        Ok(self.take_job(hold, now).await?)
+    }
+
+    async fn let_go(&self, job: Uuid, holder: Uuid) -> Result<(), StoreError> {
+        Ok(self.drop_job(job, holder).await?)
+    }
+
+    async fn job(&self, id: Uuid) -> Result<Option<Job>, StoreError> {
+        Ok(self.read_job(id).await?)
+    }
+
+    async fn jobs(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
+        Ok(self.read_jobs(limit).await?)
+    }
+
+    async fn answers(
+        &self,
+        asked: &[Question],
+        since: Millis,
+    ) -> Result<Vec<Option<Answer>>, StoreError> {
+        Ok(self.read_answers(asked, since).await?)
+    }
+
+    async fn keep_answers(&self, answers: &[Answer]) -> Result<(), StoreError> {
+        Ok(self.write_answers(answers).await?)
     }
 
     async fn audits(&self, limit: usize) -> Result<Vec<Audit>, StoreError> {

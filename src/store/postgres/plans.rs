@@ -4,8 +4,8 @@
 #[cfg(test)]
 mod tests {
     use crate::store::postgres::{
-        PostgresOptions, columns, deferred, due, erase, find, ledger, lock, migrate, operate,
-        outbox, registers, tokens, view, write,
+        PostgresOptions, answers, columns, deferred, due, erase, find, jobs, ledger, lock, migrate,
+        operate, outbox, registers, tokens, view, write,
     };
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 
@@ -54,9 +54,16 @@ mod tests {
         find::LINKED,
         find::OWNER,
     ];
-    const MORE: [&str; 14] = [
+    const MORE: [&str; 21] = [
         find::BY_OWN,
         find::BY_UNIONID,
+        answers::READ,
+        answers::KEEP,
+        answers::FORGET,
+        jobs::NOTE,
+        jobs::TAKE,
+        jobs::LET_GO,
+        jobs::ONE,
         operate::ANY,
         operate::UNRESOLVED,
         operate::CONTESTED,

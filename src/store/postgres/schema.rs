@@ -31,6 +31,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "operate",
         include_str!("../../../migrations/postgres/0005_operate.sql"),
     ),
+    (
+        6,
+        "jobs",
+        include_str!("../../../migrations/postgres/0006_jobs.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

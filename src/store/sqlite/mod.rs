@@ -5,11 +5,13 @@
 //! the other work of the single writer. Openids of erased accounts stand nowhere in plain.
 //! Only this directory knows the tables of `migrations/sqlite` (but for the log's).
 
+mod answers;
 mod apply;
 mod birth;
 mod deferred;
 mod erase;
 mod find;
+mod jobs;
 mod ledger;
 mod operate;
 mod outbox;

@@ -3,12 +3,16 @@
 use super::SqliteStore;
 use super::find::load;
 use super::rows::{get, len, millis};
+use crate::model::Millis;
 use crate::sqlite::Val;
 use crate::store::operate::{LOOKED_AT, map_of, text_of};
 use crate::store::rules::expect_rows;
-use crate::store::{Audit, Operate, Page, State, StoreError, Which};
+use crate::store::{
+    Answer, Audit, Hold, Job, NewJob, Operate, Page, Question, State, StoreError, Which,
+};
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
+use uuid::Uuid;
 
 /// A page: the last of the rows looked at, how many they were, and the ids of those that match.
 macro_rules! page {
@@ -84,6 +88,38 @@ impl Operate for SqliteStore {
         let mut tx = self.file.begin().await?;
         expect_rows("audits", 1, tx.exec(PUT_AUDIT, values).await?)?;
         Ok(tx.commit().await?)
+    }
+
+    async fn begin_job(&self, job: &NewJob, hold: Hold) -> Result<(), StoreError> {
+        self.insert_job(job, hold).await
+    }
+
+    async fn hold_job(&self, hold: Hold, now: Millis) -> Result<bool, StoreError> {
+        self.take_job(hold, now).await
+    }
+
+    async fn let_go(&self, job: Uuid, holder: Uuid) -> Result<(), StoreError> {
+        self.drop_job(job, holder).await
+    }
+
+    async fn job(&self, id: Uuid) -> Result<Option<Job>, StoreError> {
+        self.read_job(id).await
+    }
+
+    async fn jobs(&self, limit: usize) -> Result<Vec<Job>, StoreError> {
+        self.read_jobs(limit).await
+    }
+
+    async fn answers(
+        &self,
+        asked: &[Question],
+        since: Millis,
+    ) -> Result<Vec<Option<Answer>>, StoreError> {
+        self.read_answers(asked, since).await
+    }
+
+    async fn keep_answers(&self, answers: &[Answer]) -> Result<(), StoreError> {
+        self.write_answers(answers).await
     }
 
     async fn audits(&self, limit: usize) -> Result<Vec<Audit>, StoreError> {

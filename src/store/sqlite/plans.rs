@@ -5,7 +5,7 @@
 mod tests {
     use crate::sqlite::{File, Insert, Options, Select};
     use crate::store::sqlite::{
-        deferred, erase, find, ledger, operate, registers, tokens, view, write,
+        answers, deferred, erase, find, ledger, operate, registers, tokens, view, write,
     };
 
     /// Scans that are meant: key lists, and recursions over them.
@@ -50,6 +50,7 @@ mod tests {
             &registers::PAIRS_B,
             &deferred::READY,
             &deferred::TAKE,
+            &answers::READ,
             &ledger::READ,
             &ledger::ERASED,
             &ledger::RESOLVED,
@@ -60,6 +61,7 @@ mod tests {
             &find::LINKED_ACCOUNTS,
         ];
         let inserts = [
+            &answers::FORGET,
             &deferred::WAKE,
             &deferred::DONE,
             &erase::DELETE_CLAIMS,
