@@ -2,10 +2,12 @@
 //! a payment, as a follower (`docs/wechat.md` §5, §7, §8), and whether a session key is superseded
 //! (§3.3). The first rung that tells a unionid ends the climb.
 
+use super::book::Book;
 use super::caller::{Caller, Missed};
 use super::climb::Climb;
 use super::codes::{Action, Api};
 use super::followers::Followers;
+use super::kept::Person;
 use super::ports::MemoryFault;
 use super::tokens::Tokens;
 use super::wechat::{CallError, Client, Follower, Profile};
@@ -50,6 +52,8 @@ pub struct Asking {
     caller: Arc<Caller>,
     tokens: Arc<Tokens>,
     followers: Followers,
+    /// What operators' work remembers of its questions.
+    book: Option<Arc<Book>>,
 }
 
 /// What one question came to.
@@ -69,6 +73,36 @@ impl Asking {
             followers: Followers::new(Arc::clone(&tokens)),
             caller,
             tokens,
+            book: None,
+        }
+    }
+
+    /// Asks as operators' work does, with a book.
+    #[must_use]
+    pub fn with_book(self, book: Arc<Book>) -> Self {
+        Self {
+            book: Some(book),
+            ..self
+        }
+    }
+
+    /// Those who follow.
+    #[must_use]
+    pub fn followers(&self) -> &Followers {
+        &self.followers
+    }
+
+    /// Asks, or finds what the book holds of it.
+    async fn once<T: Person>(
+        &self,
+        app: &App,
+        climb: &Climb<'_>,
+        what: (Api, &str),
+        call: impl Future<Output = Result<T, Missed>>,
+    ) -> Result<T, Missed> {
+        match &self.book {
+            None => call.await,
+            Some(book) => book.once(app, &climb.account, what, call).await,
         }
     }
 
@@ -156,7 +190,9 @@ impl Asking {
         let check = |client: Client, token: Secret| async move {
             client.check_session(openid, key, &token).await
         };
-        match self.tokens.ask(app, Api::CheckSession, check).await {
+        let call = self.tokens.ask(app, Api::CheckSession, check);
+        let what = (Api::CheckSession, key.expose());
+        match self.once(app, climb, what, call).await {
             Ok(()) => Ok(Some(false)),
             Err(Missed::Fault(fault)) if fault.action() == Action::SessionStale => Ok(Some(true)),
             Err(Missed::Memory(fault)) => Err(fault),
@@ -177,7 +213,9 @@ impl Asking {
         }
         let openid = climb.account.openid.clone();
         let request = |client: Client| async move { client.profile(&openid, token).await };
-        match self.caller.call(app, Api::SnsUserinfo, request).await {
+        let call = self.caller.call(app, Api::SnsUserinfo, request);
+        let what = (Api::SnsUserinfo, token.access_token.expose());
+        match self.once(app, climb, what, call).await {
             Ok(Profile { openid, unionid }) if openid == climb.account.openid => {
                 self.told(climb, unionid, Method::SnsUserinfo);
                 Ok(Told::Answer)
@@ -206,7 +244,9 @@ impl Asking {
         let request = |client: Client, token: Secret| async move {
             client.paid(openid, payment, &token).await
         };
-        match self.tokens.ask(app, Api::PaidUnionid, request).await {
+        let call = self.tokens.ask(app, Api::PaidUnionid, request);
+        let what = (Api::PaidUnionid, payment.text());
+        match self.once(app, climb, what, call).await {
             Ok(unionid) => {
                 self.told(climb, unionid, Method::Paid);
                 Ok(Told::Answer)
@@ -217,7 +257,12 @@ impl Asking {
     }
 
     async fn follower(&self, app: &App, climb: &mut Climb<'_>) -> Result<Told, MemoryFault> {
-        match self.followers.ask(app, climb.account.openid.clone()).await {
+        let openid = &climb.account.openid;
+        let told = match &self.book {
+            None => self.followers.ask(app, openid.clone()).await,
+            Some(book) => book.follower(app, openid).await,
+        };
+        match told {
             Ok(Follower {
                 subscribed: true,
                 unionid,

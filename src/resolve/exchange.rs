@@ -155,6 +155,26 @@ impl Exchange {
         self.take(app, &marks, answer, sent.is_some()).await
     }
 
+    /// What is noted of a code, which is not sent; `None`: nothing.
+    ///
+    /// # Errors
+    /// The memory is not available.
+    pub async fn remembered(
+        &self,
+        app: &App,
+        code: &Secret,
+    ) -> Result<Option<Exchanged>, MemoryFault> {
+        let marks = self.marks(app, code);
+        let asked = vec![marks.answer, marks.refused];
+        let mut notes = self.memory.recall(asked).await?.into_iter();
+        let (answer, refused) = (notes.next().flatten(), notes.next().flatten());
+        Ok(match (answer, refused) {
+            (Some(note), _) => Some(self.read_answer(&marks.answer, note)),
+            (None, Some(note)) => Some(self.read_refusal(&marks.refused, &note, self.caller.now())),
+            (None, None) => None,
+        })
+    }
+
     async fn credential(&self, app: &App) -> Result<Credential, Missed> {
         if let Some(component) = &app.component {
             let Some(token) = read_token(&component.token_file).await else {

@@ -9,6 +9,7 @@
 pub mod asking;
 mod backoff;
 pub mod body;
+pub mod book;
 mod breaker;
 pub mod caller;
 mod climb;
@@ -19,6 +20,7 @@ pub mod failure;
 mod flights;
 pub mod followers;
 pub mod gate;
+mod kept;
 pub mod ladder;
 mod notes;
 mod patience;

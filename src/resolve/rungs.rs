@@ -86,7 +86,13 @@ impl Parts {
             let detail = "the appid is not configured";
             return Ok(Resolved::Dead(DeadReason::UnknownApp, detail));
         };
-        match self.exchange.exchange(app, code, login.occurred_at).await? {
+        let exchanged = if self.spends {
+            self.exchange.exchange(app, code, login.occurred_at).await?
+        } else {
+            let remembered = self.exchange.remembered(app, code).await?;
+            remembered.unwrap_or(Exchanged::Later(None))
+        };
+        match exchanged {
             Exchanged::Session(session, at) => {
                 self.by_session(login, session, data, at, attempt).await
             }
@@ -99,6 +105,8 @@ impl Parts {
                 let latest = expires_at.plus(1).max(backoff);
                 Ok(Resolved::Later(Box::new(Later {
                     interim: None,
+                    reason: None,
+                    unasked: false,
                     for_key: false,
                     next_at: until.map_or(backoff, |until| until.max(now).min(latest)),
                     expires_at,
@@ -294,6 +302,7 @@ impl Parts {
         attempt: Attempt,
     ) -> Resolved {
         let now = (self.clock)();
+        let unasked = matches!(asked, Asked::Later { .. });
         let (next_at, expires_at) = match (asked, key_until) {
             (Asked::Dead(reason, detail), _) => return Resolved::Dead(reason, detail),
             (_, _) if !climb.claims.is_empty() => return end(climb),
@@ -309,6 +318,8 @@ impl Parts {
             }
         };
         Resolved::Later(Box::new(Later {
+            reason: climb.reason,
+            unasked,
             interim: Some(interim(climb)),
             for_key: key_until.is_some(),
             next_at,
@@ -326,6 +337,8 @@ impl Parts {
         let life = openid.as_ref().map_or(CODE_LIFE_MS, |_| KEY_WAIT_MS);
         Resolved::Later(Box::new(Later {
             interim: openid.map(|openid| interim(self.climb(login, openid))),
+            reason: None,
+            unasked: true,
             for_key: false,
             next_at: now.plus(backoff_ms(attempt.number, LONGEST_BACKOFF_MS)),
             expires_at: login.occurred_at.max(now).plus(life),

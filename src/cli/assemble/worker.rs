@@ -91,6 +91,7 @@ impl Parts {
             asking: Arc::new(Asking::new(caller, Arc::new(tokens))),
             memory,
             clock: Arc::clone(&self.clock),
+            spends: true,
         };
         let http = (worker.http_per_app, worker.http_total);
         Ok(Ladder::new(parts, worker.inline_budget, http))
