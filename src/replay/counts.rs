@@ -1,7 +1,7 @@
 //! What a piece of work came to, in numbers. They are kept with the job, so that they go on counting
 //! after a stop, and each batch's are written with what it changed.
 
-use super::window::Cause;
+use super::event::Cause;
 use crate::model::{AppId, DeadReason, Reason};
 use crate::resolve::book::Tally;
 use serde::{Deserialize, Serialize};
@@ -66,6 +66,13 @@ impl Counts {
             self.apps.insert(app.to_string(), AppCounts::default());
         }
         self.apps.entry(app.to_string()).or_default()
+    }
+
+    /// The numbers of an app, one login more.
+    pub fn login_of(&mut self, app: &AppId) -> &mut AppCounts {
+        let of_app = self.of(app);
+        of_app.logins += 1;
+        of_app
     }
 
     /// Adds up.
@@ -175,7 +182,10 @@ mod tests {
         assert_eq!(twice.total().unresolved["not_following"], 2);
         assert_eq!(twice.records, 10);
         let text = serde_json::to_string(&twice).expect("JSON");
-        assert_eq!(serde_json::from_str::<Counts>(&text).expect("its own"), twice);
+        assert_eq!(
+            serde_json::from_str::<Counts>(&text).expect("its own"),
+            twice
+        );
         // What an older version wrote lacks what it did not know.
         let old: Counts = serde_json::from_str(r#"{"apps":{"wx1":{"logins":1}}}"#).expect("reads");
         assert_eq!(old.apps["wx1"].logins, 1);

@@ -127,7 +127,10 @@ impl Answers for StoreAnswers {
             sealed,
         });
         let answers: Vec<Answer> = answers.collect();
-        self.kept.keep_answers(&answers).await.map_err(|e| fault(&e))
+        self.kept
+            .keep_answers(&answers)
+            .await
+            .map_err(|e| fault(&e))
     }
 }
 

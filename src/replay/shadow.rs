@@ -75,7 +75,7 @@ impl Shadow {
         // A planner that has to see more is about to change something.
         match planner.step(&real) {
             Step::Read(_) => Ok(false),
-            Step::Write(write) => Ok(is_nothing(&write.changes)),
+            Step::Write(write) => Ok(super::piece::is_nothing(&write.changes)),
         }
     }
 }
@@ -122,7 +122,8 @@ impl Ground for Shadow {
         let both = real.into_iter().zip(own).map(|(mut held, own)| {
             held.resolved |= own.resolved;
             held.keys.extend(own.keys);
-            held.keys.sort_by_key(|key| std::cmp::Reverse((key.at, key.exchanged)));
+            held.keys
+                .sort_by_key(|key| std::cmp::Reverse((key.at, key.exchanged)));
             held.keys.dedup();
             held
         });
@@ -162,16 +163,6 @@ fn copied(real: &View, own: &View) -> Changes {
             .collect(),
         ..Changes::default()
     }
-}
-
-fn is_nothing(changes: &Changes) -> bool {
-    changes.accounts.is_empty()
-        && changes.claims.is_empty()
-        && changes.erased.is_empty()
-        && changes.tombstones.is_empty()
-        && changes.rulings.is_empty()
-        && changes.pairs.is_empty()
-        && changes.session_keys.is_empty()
 }
 
 struct Copying(Changes);

@@ -92,16 +92,16 @@ impl Asking {
         &self.followers
     }
 
-    /// Asks, or finds what the book holds of it.
+    /// Asks, or finds what the book holds of it; and when it was told.
     async fn once<T: Person>(
         &self,
         app: &App,
         climb: &Climb<'_>,
         what: (Api, &str),
         call: impl Future<Output = Result<T, Missed>>,
-    ) -> Result<T, Missed> {
+    ) -> Result<(T, Millis), Missed> {
         match &self.book {
-            None => call.await,
+            None => Ok((call.await?, self.caller.now())),
             Some(book) => book.once(app, &climb.account, what, call).await,
         }
     }
@@ -193,7 +193,7 @@ impl Asking {
         let call = self.tokens.ask(app, Api::CheckSession, check);
         let what = (Api::CheckSession, key.expose());
         match self.once(app, climb, what, call).await {
-            Ok(()) => Ok(Some(false)),
+            Ok(_) => Ok(Some(false)),
             Err(Missed::Fault(fault)) if fault.action() == Action::SessionStale => Ok(Some(true)),
             Err(Missed::Memory(fault)) => Err(fault),
             Err(_) => Ok(None),
@@ -207,8 +207,12 @@ impl Asking {
         token: &UserToken,
     ) -> Result<Told, MemoryFault> {
         let age = self.caller.now().since(climb.login.occurred_at);
-        if !token.reads_profile() || age > TOKEN_LIFE_MS {
-            climb.note(Reason::UserTokenRefused);
+        let late = age > TOKEN_LIFE_MS;
+        if !token.reads_profile() || late {
+            // Who goes through old logins is late himself: that says nothing of the login.
+            if self.book.is_none() || !late {
+                climb.note(Reason::UserTokenRefused);
+            }
             return Ok(Told::Answer);
         }
         let openid = climb.account.openid.clone();
@@ -216,8 +220,8 @@ impl Asking {
         let call = self.caller.call(app, Api::SnsUserinfo, request);
         let what = (Api::SnsUserinfo, token.access_token.expose());
         match self.once(app, climb, what, call).await {
-            Ok(Profile { openid, unionid }) if openid == climb.account.openid => {
-                self.told(climb, unionid, Method::SnsUserinfo);
+            Ok((Profile { openid, unionid }, at)) if openid == climb.account.openid => {
+                self.told(climb, unionid, Method::SnsUserinfo, at);
                 Ok(Told::Answer)
             }
             // Somebody else's token: what it tells is about somebody else.
@@ -237,7 +241,9 @@ impl Asking {
     ) -> Result<Told, MemoryFault> {
         let age = self.caller.now().since(climb.login.occurred_at);
         if age > PAYMENT_LIFE_MS {
-            climb.note(Reason::PaymentGone);
+            if self.book.is_none() {
+                climb.note(Reason::PaymentGone);
+            }
             return Ok(Told::Answer);
         }
         let openid = &climb.account.openid;
@@ -247,8 +253,8 @@ impl Asking {
         let call = self.tokens.ask(app, Api::PaidUnionid, request);
         let what = (Api::PaidUnionid, payment.text());
         match self.once(app, climb, what, call).await {
-            Ok(unionid) => {
-                self.told(climb, unionid, Method::Paid);
+            Ok((unionid, at)) => {
+                self.told(climb, unionid, Method::Paid, at);
                 Ok(Told::Answer)
             }
             Err(Missed::Fault(fault)) => Ok(refused(climb, &fault, Reason::PaymentGone)),
@@ -259,16 +265,22 @@ impl Asking {
     async fn follower(&self, app: &App, climb: &mut Climb<'_>) -> Result<Told, MemoryFault> {
         let openid = &climb.account.openid;
         let told = match &self.book {
-            None => self.followers.ask(app, openid.clone()).await,
+            None => {
+                let told = self.followers.ask(app, openid.clone()).await;
+                told.map(|told| (told, self.caller.now()))
+            }
             Some(book) => book.follower(app, openid).await,
         };
         match told {
-            Ok(Follower {
-                subscribed: true,
-                unionid,
-                ..
-            }) => {
-                self.told(climb, unionid, Method::UserInfo);
+            Ok((
+                Follower {
+                    subscribed: true,
+                    unionid,
+                    ..
+                },
+                at,
+            )) => {
+                self.told(climb, unionid, Method::UserInfo, at);
                 Ok(Told::Answer)
             }
             // Of others nothing is told, whatever stands there.
@@ -281,9 +293,18 @@ impl Asking {
         }
     }
 
-    fn told(&self, climb: &mut Climb<'_>, unionid: Option<Result<UnionId, ()>>, method: Method) {
+    /// What WeChat told at `at`. Live that is the login's own moment; of an old login it is not, so that
+    /// the claim is dated by the answer.
+    fn told(
+        &self,
+        climb: &mut Climb<'_>,
+        unionid: Option<Result<UnionId, ()>>,
+        method: Method,
+        at: Millis,
+    ) {
         match unionid {
-            Some(Ok(unionid)) => climb.claim(unionid, method, self.caller.now()),
+            Some(Ok(unionid)) if self.book.is_some() => climb.claim_dated(unionid, method, at),
+            Some(Ok(unionid)) => climb.claim(unionid, method, at),
             Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
             None => climb.note(Reason::NoUnionid),
         }

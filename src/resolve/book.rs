@@ -11,7 +11,7 @@ use super::flights::Flights;
 use super::followers::Answer as FollowerAnswer;
 use super::kept::{Kept, Person};
 use super::ports::{Answers, Asked, Found, Mark, MemoryFault};
-use super::wechat::MAX_BATCH;
+use super::wechat::{Follower, MAX_BATCH};
 use crate::clock::Clock;
 use crate::model::{Account, App, AppId, Apps, Millis, OpenId};
 use crate::seal::Keys;
@@ -69,7 +69,7 @@ struct Question<'a> {
 }
 
 impl Book {
-    /// Over the answers that are remembered.
+    /// Over the answers that are remembered, for work that began at `since`.
     #[must_use]
     pub fn new(
         answers: Arc<dyn Answers>,
@@ -77,12 +77,13 @@ impl Book {
         apps: Arc<Apps>,
         clock: Clock,
         manner: Manner,
+        since: Millis,
     ) -> Self {
         Self {
             answers,
             keys,
             apps,
-            since: clock(),
+            since,
             clock,
             manner,
             flights: Flights::default(),
@@ -128,31 +129,38 @@ impl Book {
                 app: app.id.clone(),
                 openid,
             };
-            let question = Question {
-                app,
-                account: &account,
-                api: Api::UserInfo,
-                evidence: "",
-            };
+            let question = about_follower(app, &account);
             kept.push((self.asked(&question), at, self.seal(&question, &answer)?));
         }
         self.answers.keep(kept).await
     }
 
-    /// What is known of a follower; gathered if it is to be asked.
-    pub(super) async fn follower(&self, app: &App, openid: &OpenId) -> FollowerAnswer {
+    /// What is remembered of a follower, if anything was told.
+    ///
+    /// # Errors
+    /// The memory is not available.
+    pub async fn told(&self, app: &App, openid: &OpenId) -> Result<Option<Follower>, MemoryFault> {
         let account = Account {
             app: app.id.clone(),
             openid: openid.clone(),
         };
-        let question = Question {
-            app,
-            account: &account,
-            api: Api::UserInfo,
-            evidence: "",
+        let known = self.known(&about_follower(app, &account)).await?;
+        Ok(known.and_then(|(told, _)| told.ok()))
+    }
+
+    /// What is known of a follower, and when it was told; gathered if it is to be asked.
+    pub(super) async fn follower(
+        &self,
+        app: &App,
+        openid: &OpenId,
+    ) -> Result<(Follower, Millis), Missed> {
+        let account = Account {
+            app: app.id.clone(),
+            openid: openid.clone(),
         };
-        if let Some(known) = self.known(&question).await? {
-            return known;
+        let question = about_follower(app, &account);
+        if let Some((known, at)) = self.known(&question).await? {
+            return Ok((known?, at));
         }
         if self.manner == Manner::Left {
             return Err(Missed::Later(None));
@@ -166,14 +174,15 @@ impl Book {
         Err(Missed::Later(None))
     }
 
-    /// What is known about an account, or else what `call` brings, which is then known.
+    /// What is known about an account, and when it was told, or else what `call` brings, which is then
+    /// known.
     pub(super) async fn once<T, F>(
         &self,
         app: &App,
         account: &Account,
         (api, evidence): (Api, &str),
         call: F,
-    ) -> Result<T, Missed>
+    ) -> Result<(T, Millis), Missed>
     where
         T: Person,
         F: Future<Output = Result<T, Missed>>,
@@ -186,8 +195,8 @@ impl Book {
         };
         // Two logins with one question: the second finds what the first was told.
         let _flight = self.flights.enter(Mark(self.mac(&question))).await;
-        if let Some(known) = self.known(&question).await? {
-            return known;
+        if let Some((known, at)) = self.known(&question).await? {
+            return Ok((known?, at));
         }
         match self.manner {
             Manner::Left => Err(Missed::Later(None)),
@@ -199,12 +208,13 @@ impl Book {
             }
             Manner::Asked { .. } => {
                 let told = call.await;
+                let at = (self.clock)();
                 if let Some(answer) = Kept::of(&told) {
                     let sealed = self.seal(&question, &answer)?;
-                    let kept = (self.asked(&question), (self.clock)(), sealed);
+                    let kept = (self.asked(&question), at, sealed);
                     self.answers.keep(vec![kept]).await?;
                 }
-                told
+                Ok((told?, at))
             }
         }
     }
@@ -212,21 +222,27 @@ impl Book {
     async fn known<T: Person>(
         &self,
         question: &Question<'_>,
-    ) -> Result<Option<Result<T, Missed>>, MemoryFault> {
+    ) -> Result<Option<(Result<T, Missed>, Millis)>, MemoryFault> {
         let since = match self.manner {
             Manner::Asked { again: true } => self.since,
             _ => (self.clock)().plus(-ANSWERS_MS),
         };
         let found = self.answers.known(self.asked(question), since).await?;
-        let found = found.and_then(|found| self.open_answer(question, found));
-        Ok(found.map(|kept| match kept {
-            Kept::Told(person) => T::from_kept(person).ok_or(Missed::Later(None)),
-            Kept::Refused(errcode) => Err(Missed::Fault(CallError {
-                errcode: Some(errcode),
-                ..CallError::of(CallFailure::Api(codes::action(question.api, errcode)))
-            })),
-            // Counted, not asked.
-            Kept::Nothing => Err(Missed::Later(None)),
+        let found = found.and_then(|found| {
+            let at = found.at;
+            Some((self.open_answer(question, found)?, at))
+        });
+        Ok(found.map(|(kept, at)| {
+            let told = match kept {
+                Kept::Told(person) => T::from_kept(person).ok_or(Missed::Later(None)),
+                Kept::Refused(errcode) => Err(Missed::Fault(CallError {
+                    errcode: Some(errcode),
+                    ..CallError::of(CallFailure::Api(codes::action(question.api, errcode)))
+                })),
+                // Counted, not asked.
+                Kept::Nothing => Err(Missed::Later(None)),
+            };
+            (told, at)
         }))
     }
 
@@ -283,5 +299,14 @@ impl Book {
 
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn about_follower<'a>(app: &'a App, account: &'a Account) -> Question<'a> {
+    Question {
+        app,
+        account,
+        api: Api::UserInfo,
+        evidence: "",
     }
 }

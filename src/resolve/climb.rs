@@ -62,6 +62,15 @@ impl<'a> Climb<'a> {
 
     /// Adds a claim under the platform of the binding at `at`, the time the answer was true.
     pub fn claim(&mut self, unionid: UnionId, method: Method, at: Millis) {
+        self.claim_at(unionid, method, at, self.login.occurred_at);
+    }
+
+    /// The same, dated by the answer.
+    pub fn claim_dated(&mut self, unionid: UnionId, method: Method, at: Millis) {
+        self.claim_at(unionid, method, at, at);
+    }
+
+    fn claim_at(&mut self, unionid: UnionId, method: Method, at: Millis, dated: Millis) {
         if unionid.as_str() == self.account.openid.as_str() {
             self.note(Reason::PlaceholderUnionid);
             return;
@@ -75,7 +84,7 @@ impl<'a> Climb<'a> {
                 platform: platform.clone(),
                 unionid,
             },
-            at: self.login.occurred_at,
+            at: dated,
             method,
         });
     }
