@@ -13,6 +13,9 @@ use crate::store::{Audit, Origin, Totals};
 use clap::{Args, ValueEnum};
 use std::sync::Arc;
 
+/// Jobs that are looked at: the newest.
+const JOBS: usize = 100;
+
 /// Options of `rebuild`.
 #[derive(Debug, Args)]
 pub struct RebuildArgs {
@@ -61,7 +64,8 @@ pub async fn run(config: Config, args: RebuildArgs) -> Result<(), Failure> {
     let states = site.bus.topics(&asked(&wanted)).await;
     let states = states.map_err(Failure::failed)?;
     let before = site.store.totals().await.map_err(Failure::failed)?;
-    let plan = plan(&site, origin, &states, &before);
+    let open = open_jobs(&site).await?;
+    let plan = format!("{}{open}", plan(&site, origin, &states, &before));
     if args.dry_run {
         println!("{plan}");
         return Ok(());
@@ -80,6 +84,17 @@ pub async fn run(config: Config, args: RebuildArgs) -> Result<(), Failure> {
     let after = site.store.totals().await.map_err(Failure::failed)?;
     print(origin, &done, &before, &after);
     Ok(())
+}
+
+/// Jobs that end with the store's life.
+async fn open_jobs(site: &Site) -> Result<String, Failure> {
+    let jobs = site.store.jobs(JOBS).await.map_err(Failure::failed)?;
+    Ok(match jobs.iter().filter(|job| !job.done).count() {
+        0 => String::new(),
+        open => format!(
+            "\n{open} jobs that were begun and are not done (`unilink replay --list`) end with it"
+        ),
+    })
 }
 
 /// What is noted of it.

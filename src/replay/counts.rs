@@ -53,6 +53,8 @@ pub struct AppCounts {
     pub new_accounts: u64,
     /// Claims that became contested.
     pub contested: u64,
+    /// Accounts about which something could be asked.
+    pub askable: u64,
     /// Calls to WeChat that were made, by API.
     pub calls: ByWord,
     /// Calls to WeChat that it would take at most, by API.
@@ -123,6 +125,7 @@ impl AppCounts {
             (&mut self.merged, more.merged),
             (&mut self.new_accounts, more.new_accounts),
             (&mut self.contested, more.contested),
+            (&mut self.askable, more.askable),
         ] {
             *to += from;
         }

@@ -131,7 +131,7 @@ impl Engine<'_> {
         after: Progress,
     ) -> Result<(), ReplayError> {
         let mut base = standing.kept.counts.clone();
-        self.take_calls(&mut base);
+        self.take_calls(&mut base).await?;
         // Calls are counted at once: they will not be made again, so that nobody would count them.
         let called = base != standing.kept.counts;
         let due = called || standing.noted_at.elapsed() >= NOTE_EVERY;
@@ -152,16 +152,20 @@ impl Engine<'_> {
         Ok(())
     }
 
-    fn take_calls(&self, counts: &mut Counts) {
+    async fn take_calls(&self, counts: &mut Counts) -> Result<(), ReplayError> {
         let (made, counted) = self.resolver.take_calls();
         counts.add_calls(&made);
         counts.add_would_call(&counted);
+        for (app, accounts) in self.resolver.book.take_askable().await? {
+            counts.of(&app).askable += accounts;
+        }
+        Ok(())
     }
 
     /// Notes how it stands by itself.
     async fn note(&self, standing: &mut Standing, done: bool) -> Result<(), ReplayError> {
         let mut counts = standing.kept.counts.clone();
-        self.take_calls(&mut counts);
+        self.take_calls(&mut counts).await?;
         let stale = standing.stale || counts != standing.kept.counts;
         standing.kept.counts = counts.clone();
         let Some(holding) = self.holding.filter(|_| stale || done) else {

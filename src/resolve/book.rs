@@ -22,6 +22,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// An answer is good for this long: a day, as the quotas are.
 pub const ANSWERS_MS: i64 = 24 * 3_600_000;
 
+/// Files that an account was told of as one that something could be asked about.
+const TOLD: [u8; 16] = [0; 16];
+
 /// Questions by app and API.
 pub type Tally = BTreeMap<(AppId, Api), u64>;
 
@@ -58,6 +61,8 @@ struct Open {
     followers: BTreeMap<AppId, BTreeSet<OpenId>>,
     /// What was counted since it was last taken.
     counted: Tally,
+    /// About whom.
+    askable: BTreeSet<Account>,
 }
 
 /// A question about an account, with the evidence that it rests on.
@@ -95,6 +100,36 @@ impl Book {
     #[must_use]
     pub fn take_counted(&self) -> Tally {
         std::mem::take(&mut self.lock().counted)
+    }
+
+    /// Accounts about which something was counted, by app; each is told once.
+    ///
+    /// # Errors
+    /// The memory is not available.
+    pub async fn take_askable(&self) -> Result<BTreeMap<AppId, u64>, MemoryFault> {
+        let accounts = std::mem::take(&mut self.lock().askable);
+        let (mut new, mut kept) = (BTreeMap::new(), Vec::new());
+        let at = (self.clock)();
+        for account in accounts {
+            let app = account.app.clone();
+            let told = Asked {
+                account,
+                what: TOLD,
+            };
+            if self
+                .answers
+                .known(told.clone(), at.plus(-ANSWERS_MS))
+                .await?
+                .is_none()
+            {
+                *new.entry(app).or_default() += 1;
+                kept.push((told, at, Vec::new()));
+            }
+        }
+        if !kept.is_empty() {
+            self.answers.keep(kept).await?;
+        }
+        Ok(new)
     }
 
     /// The followers to be asked about, in batches; each of them is to be told with [`Book::learn`].
@@ -248,6 +283,7 @@ impl Book {
 
     /// Notes that the question was counted.
     async fn note_counted(&self, question: &Question<'_>) -> Result<(), MemoryFault> {
+        self.lock().askable.insert(question.account.clone());
         let sealed = self.seal(question, &Kept::Nothing)?;
         let kept = (self.asked(question), (self.clock)(), sealed);
         self.answers.keep(vec![kept]).await

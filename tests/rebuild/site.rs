@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use unilink::bus::{Range, Stored, TopicSpec};
 use unilink::cli::assemble::{Operating, Parts};
-use unilink::clock;
+use unilink::clock::{self, Clock};
 use unilink::config::{Config, Environment};
 use unilink::model::{
     Account, ClaimKey, ClaimVerdict, Decision, Erasure, EventId, PlatformId, Ruling, UnionId,
@@ -59,11 +59,16 @@ impl Site {
     pub async fn new(services: Option<(&str, &str)>) -> Self {
         let mut world = World::new(1).unwrap();
         world.blocked_share = 0.0;
+        Self::of(services, world, clock::system()).await
+    }
+
+    /// The same, of another company, at WeChat's own time.
+    pub async fn of(services: Option<(&str, &str)>, world: World, clock: Clock) -> Self {
         let settings = Settings {
             remember_codes: true,
             ..Settings::default()
         };
-        let sim = Arc::new(Simulator::new(world, settings, clock::system()));
+        let sim = Arc::new(Simulator::new(world, settings, clock));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let wechat = listener.local_addr().unwrap();
         let forever = std::future::pending();

@@ -5,6 +5,7 @@ mod open;
 mod operate;
 mod production;
 mod rebuild;
+mod tools;
 mod upkeep;
 mod worker;
 
@@ -16,6 +17,7 @@ pub use open::{
 pub use operate::Operating;
 pub use production::migrate_postgres;
 pub use rebuild::site;
+pub use tools::{Tools, Wish};
 
 use super::Failure;
 use crate::bus::Bus;

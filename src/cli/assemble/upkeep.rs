@@ -15,7 +15,7 @@ const GAUGES: Duration = Duration::from_secs(5);
 /// Fates of events are kept for a day (the look-up promises it).
 const TRACKED_MS: i64 = 24 * 3_600_000;
 /// Session keys of accounts that stay unresolved; WeChat's own die much sooner.
-const SESSION_KEYS_MS: i64 = 30 * 24 * 3_600_000;
+pub(super) const SESSION_KEYS_MS: i64 = 30 * 24 * 3_600_000;
 /// What WeChat answered to an operator's question is good for a day.
 pub const ANSWERS_MS: i64 = 24 * 3_600_000;
 /// Dead letters can be redriven while they last; the ledger lasts longer than both topics.
