@@ -3,6 +3,7 @@
 
 mod api;
 pub mod assemble;
+mod backfill;
 mod check;
 mod confirm;
 pub mod demo;
@@ -93,6 +94,9 @@ enum Command {
     /// a secret, a follower) reaches logins of before. No code is sent again; --dry-run says what would be
     /// linked and asked, and changes nothing. Interrupted, it is gone on with by --resume
     Replay(Box<replay::ReplayArgs>),
+    /// Ask WeChat about accounts of an official account that have no unionid, and, with --followers, about
+    /// everybody who follows it; of other apps, say how many there are. Dry runs and jobs as of `replay`
+    Backfill(Box<backfill::BackfillArgs>),
     /// Make a key file, or show its public keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -168,6 +172,7 @@ async fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Check(args) => check::run(config(&common)?, args).await,
         Command::Rebuild(args) => rebuild::run(config(&common)?, args).await,
         Command::Replay(args) => replay::run(config(&common)?, *args).await,
+        Command::Backfill(args) => backfill::run(config(&common)?, *args).await,
         Command::Keys(command) => keys::run(&command),
         Command::Simulate(args) => simulate::run(args).await,
         Command::Tail(args) => tail::run(config(&common)?, args).await,

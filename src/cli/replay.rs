@@ -1,18 +1,17 @@
 //! `unilink replay`: a range of the login topic once more.
 
 use super::Failure;
-use super::assemble::Operating;
+use super::assemble::{Operating, Tools};
 use super::progress::grouped;
-use super::work::{Work, WorkArgs, job_named, list};
-use crate::bus::{BusError, TopicSpec};
+use super::work::{Made, Work, WorkArgs, job_named, list, relay, say};
+use crate::bus::TopicSpec;
 use crate::clock::{Clock, parse_duration};
 use crate::config::Config;
 use crate::model::{AppId, Millis};
-use crate::replay::job;
 use crate::replay::logins::LoginSource;
 use crate::replay::spec::{Logins, Spec, What};
+use crate::replay::{Source, job};
 use clap::Args;
-use serde_json::json;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -131,20 +130,29 @@ pub async fn run(config: Config, args: ReplayArgs) -> Result<(), Failure> {
             (None, Spec { what, asks, again })
         }
     };
-    let What::Logins(logins) = &spec.what;
+    let What::Logins(logins) = &spec.what else {
+        return Err(Failure::failed("the job is no replay"));
+    };
     say(work, &plan(&operating, &spec, logins, work));
     say(work, relay(&operating, work).await);
     let logins = logins.clone();
     let parts = &operating.parts;
-    let source = move |tools: &super::assemble::Tools, kept: crate::replay::spec::Kept, stop| {
+    let source = move |tools: &Tools, made: Made| {
         let reading = (
             Arc::clone(&tools.decoder),
             Arc::clone(&tools.resolver.ladder),
         );
         let topic = &parts.config.topics.logins;
         let bus = Arc::clone(&parts.bus);
-        let source = LoginSource::new(bus, topic, reading, logins.clone(), kept.progress, stop);
-        Ok(Box::new(source) as Box<dyn crate::replay::Source>)
+        let source = LoginSource::new(
+            bus,
+            topic,
+            reading,
+            logins.clone(),
+            made.progress,
+            made.stop,
+        );
+        Ok(Box::new(source) as Box<dyn Source>)
     };
     let work = Work {
         kind: KIND,
@@ -162,7 +170,7 @@ pub async fn run(config: Config, args: ReplayArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Wrong use: one is not.
-fn apps_known(config: &Config, named: &[String]) -> Result<(), Failure> {
+pub fn apps_known(config: &Config, named: &[String]) -> Result<(), Failure> {
     let apps = config.apps();
     for name in named {
         let known = AppId::parse(name)
@@ -306,26 +314,6 @@ fn plan(operating: &Operating, spec: &Spec, logins: &Logins, work: &WorkArgs) ->
             ranges.join(", ")
         }
     )
-}
-
-/// Who publishes what changes.
-async fn relay(operating: &Operating, work: &WorkArgs) -> &'static str {
-    if work.dry_run {
-        return "";
-    }
-    match operating.parts.bus.place(&[]).await {
-        Err(BusError::Refused(_)) => "",
-        _ => "no worker runs: what is changed is published once one does",
-    }
-}
-
-/// What is worth knowing beforehand, on stderr.
-fn say(work: &WorkArgs, what: &str) {
-    match (what.is_empty(), work.json) {
-        (true, _) => {}
-        (false, true) => eprintln!("{}", json!({ "note": what })),
-        (false, false) => eprintln!("{what}"),
-    }
 }
 
 #[cfg(test)]

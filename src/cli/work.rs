@@ -5,20 +5,24 @@ use super::Failure;
 use super::assemble::{Operating, Tools, Wish};
 use super::operator::OperatorArgs;
 use super::outcome::{Outcome, counted_words};
-use super::progress::{Progress, until_signalled};
+use super::progress::{Progress as Bar, until_signalled};
+use crate::bus::BusError;
 use crate::model::Millis;
 use crate::replay::counts::Counts;
 use crate::replay::engine::Engine;
 use crate::replay::job::{self, Holding};
 use crate::replay::pace::Pace;
-use crate::replay::spec::{Kept, Spec, What};
+use crate::replay::spec::{Kept, Progress, Spec, What};
 use crate::replay::{ReplayError, Source, Watch};
 use crate::resolve::book::Manner;
 use crate::store::{Audit, Job};
 use clap::Args;
+use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 /// Jobs that a list shows, and that a beginning of an id is looked for in.
 const LISTED: usize = 100;
@@ -96,8 +100,17 @@ impl WorkArgs {
 }
 
 /// Makes what is gone through, from where it has got to.
-pub type MakeSource<'a> =
-    dyn Fn(&Tools, Kept, CancellationToken) -> Result<Box<dyn Source>, Failure> + Sync + 'a;
+pub type MakeSource<'a> = dyn Fn(&Tools, Made) -> Result<Box<dyn Source>, Failure> + Sync + 'a;
+
+/// Where it goes on from, and for which job (a dry run has none).
+pub struct Made {
+    /// How far it has got.
+    pub progress: Progress,
+    /// The job.
+    pub job: Option<Uuid>,
+    /// Ends waiting.
+    pub stop: CancellationToken,
+}
 
 /// Some work, prepared.
 pub struct Work<'a> {
@@ -129,8 +142,10 @@ impl Work<'_> {
         let signalled = until_signalled()?;
         let begun = (Instant::now(), clock());
         let watch = Arc::new(Watching {
-            progress: Progress::new(self.args.json),
+            progress: Bar::new(self.args.json),
             unit: self.unit,
+            what: self.spec.what.clone(),
+            total: AtomicU64::new(0),
         });
         if self.args.dry_run {
             let stop = signalled.child_token();
@@ -255,10 +270,16 @@ impl Work<'_> {
             dry: args.dry_run,
             only_unresolved: match &self.spec.what {
                 What::Logins(logins) => logins.only_unresolved,
+                What::Accounts(_) => false,
             },
         };
         let tools = self.operating.tools(&wish, stop).await?;
-        let source = (self.source)(&tools, kept.clone(), stop.clone())?;
+        let made = Made {
+            progress: kept.clone().gone_back().progress,
+            job: holding.map(|holding| holding.job),
+            stop: stop.clone(),
+        };
+        let source = (self.source)(&tools, made)?;
         let engine = Engine {
             resolver: &tools.resolver,
             ground: Arc::clone(&tools.ground),
@@ -335,22 +356,30 @@ impl From<Trouble> for Failure {
 
 /// Shows how far it is, and what it came to so far.
 struct Watching {
-    progress: Progress,
+    progress: Bar,
     unit: &'static str,
+    what: What,
+    /// As it was shown last.
+    total: AtomicU64,
 }
 
 impl Watch for Watching {
-    fn begin(&self, done: u64, total: u64) {
-        self.progress.begin(self.unit, done, total);
+    fn begin(&self, progress: &Progress) {
+        let total = self.what.total(progress);
+        self.total.store(total, Ordering::Relaxed);
+        self.progress.begin(self.unit, progress.done, total);
     }
 
-    fn went(&self, done: u64, counts: &Counts) {
+    fn went(&self, progress: &Progress, counts: &Counts) {
+        if self.what.total(progress) != self.total.load(Ordering::Relaxed) {
+            self.begin(progress);
+        }
         let total = counts.total();
         let live = [
             ("newly linked", total.newly_linked),
             ("merged", total.merged),
         ];
-        self.progress.went(done, &live);
+        self.progress.went(progress.done, &live);
     }
 }
 
@@ -397,4 +426,24 @@ pub async fn list(operating: &Operating, kind: &str, json: bool) -> Result<(), F
         }
     }
     Ok(())
+}
+
+/// Who publishes what changes.
+pub async fn relay(operating: &Operating, work: &WorkArgs) -> &'static str {
+    if work.dry_run {
+        return "";
+    }
+    match operating.parts.bus.place(&[]).await {
+        Err(BusError::Refused(_)) => "",
+        _ => "no worker runs: what is changed is published once one does",
+    }
+}
+
+/// What is worth knowing beforehand, on stderr.
+pub fn say(work: &WorkArgs, what: &str) {
+    match (what.is_empty(), work.json) {
+        (true, _) => {}
+        (false, true) => eprintln!("{}", json!({ "note": what })),
+        (false, false) => eprintln!("{what}"),
+    }
 }

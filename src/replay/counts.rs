@@ -102,6 +102,28 @@ impl Counts {
         }
     }
 
+    /// Takes back where logins ended since `before`. What became of accounts, and the calls, stay: they
+    /// will not happen again.
+    pub fn go_back_to(&mut self, before: &Self) {
+        self.records = before.records;
+        self.operator_events = before.operator_events;
+        self.unreadable.clone_from(&before.unreadable);
+        for (app, now) in &mut self.apps {
+            let before = before.apps.get(app).cloned().unwrap_or_default();
+            let after = std::mem::take(now);
+            *now = AppCounts {
+                newly_linked: after.newly_linked,
+                merged: after.merged,
+                new_accounts: after.new_accounts,
+                contested: after.contested,
+                askable: after.askable,
+                calls: after.calls,
+                would_call: after.would_call,
+                ..before
+            };
+        }
+    }
+
     /// All apps together.
     #[must_use]
     pub fn total(&self) -> AppCounts {
@@ -171,6 +193,22 @@ pub fn sum(words: &ByWord) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_gone_through_again_is_counted_once() {
+        let app = AppId::parse("wx1").expect("valid");
+        let mut before = Counts::default();
+        before.login_of(&app).linked += 1;
+        before.records = 1;
+        let mut counts = before.clone();
+        counts.login_of(&app).unresolved(Reason::NotFollowing);
+        counts.of(&app).newly_linked += 1;
+        counts.records = 2;
+        counts.go_back_to(&before);
+        assert_eq!((counts.records, counts.of(&app).logins), (1, 1));
+        assert_eq!(counts.of(&app).unresolved, ByWord::new());
+        assert_eq!(counts.of(&app).newly_linked, 1, "will not happen again");
+    }
 
     #[test]
     fn numbers_add_up_and_come_back_from_the_store() {

@@ -39,10 +39,15 @@ pub struct Engine<'a> {
     pub stop: CancellationToken,
 }
 
+/// How far a chunk gets, and whether the work goes back if it is stopped there.
+type Cut = (Progress, bool);
+
 /// How it stands.
 struct Standing {
     /// With everything that was applied.
     kept: Kept,
+    /// The numbers where it would go on from, if it were stopped now.
+    mark: Counts,
     noted_at: Instant,
     /// Whether something was counted since it was noted.
     stale: bool,
@@ -55,9 +60,10 @@ impl Engine<'_> {
     /// Services failed, another process has taken the job over, or it was told to stop: what was done is
     /// noted.
     pub async fn run(mut self, source: Box<dyn Source>, from: Kept) -> Result<Counts, ReplayError> {
-        let total = source.total();
-        self.watch.begin(from.progress.done, total);
+        self.watch.begin(&from.progress);
+        let from = from.gone_back();
         let mut standing = Standing {
+            mark: from.counts.clone(),
             kept: from,
             noted_at: Instant::now(),
             stale: false,
@@ -89,16 +95,16 @@ impl Engine<'_> {
                 return Ok(());
             }
             self.pace.rest(begun.elapsed(), &self.stop).await;
-            let (fates, afters) = self.resolved(chunks).await?;
-            for (fates, after) in fates.into_iter().zip(afters) {
+            let (fates, cuts) = self.resolved(chunks).await?;
+            for (fates, cut) in fates.into_iter().zip(cuts) {
                 if self.stop.is_cancelled() {
                     return Err(ReplayError::Stopped);
                 }
                 let begun = Instant::now();
                 let records = fates.len();
-                self.apply(standing, fates, after).await?;
-                self.watch
-                    .went(standing.kept.progress.done, &standing.kept.counts);
+                self.apply(standing, fates, cut).await?;
+                let Kept { progress, counts } = &standing.kept;
+                self.watch.went(progress, counts);
                 self.pace.after(records, begun.elapsed(), &self.stop).await;
             }
             if self.stop.is_cancelled() {
@@ -111,25 +117,28 @@ impl Engine<'_> {
     async fn resolved(
         &self,
         chunks: Vec<Chunk>,
-    ) -> Result<(Vec<Vec<Fate>>, Vec<Progress>), ReplayError> {
+    ) -> Result<(Vec<Vec<Fate>>, Vec<Cut>), ReplayError> {
         let sizes: Vec<usize> = chunks.iter().map(|chunk| chunk.events.len()).collect();
-        let mut afters = Vec::with_capacity(chunks.len());
+        let mut cuts = Vec::with_capacity(chunks.len());
         let mut events = Vec::with_capacity(sizes.iter().sum());
         for chunk in chunks {
             events.extend(chunk.events);
-            afters.push(chunk.after);
+            cuts.push((chunk.after, chunk.goes_back));
         }
         let mut fates = self.resolver.resolve(events).await?.into_iter();
-        let cut = |size: &usize| fates.by_ref().take(*size).collect();
-        Ok((sizes.iter().map(cut).collect(), afters))
+        let part = |size: &usize| fates.by_ref().take(*size).collect();
+        Ok((sizes.iter().map(part).collect(), cuts))
     }
 
     async fn apply(
         &self,
         standing: &mut Standing,
         fates: Vec<Fate>,
-        after: Progress,
+        (mut after, goes_back): Cut,
     ) -> Result<(), ReplayError> {
+        if goes_back {
+            after.before = Some(standing.mark.clone());
+        }
         let mut base = standing.kept.counts.clone();
         self.take_calls(&mut base).await?;
         // Calls are counted at once: they will not be made again, so that nobody would count them.
@@ -144,6 +153,9 @@ impl Engine<'_> {
         standing.stale = !(noted && piece.writes);
         if !standing.stale {
             standing.noted_at = Instant::now();
+        }
+        if !goes_back {
+            standing.mark = piece.counts.clone();
         }
         standing.kept = Kept {
             progress: after,

@@ -75,6 +75,9 @@ pub struct Chunk {
     pub events: Vec<Event>,
     /// How far it has got then.
     pub after: Progress,
+    /// Whether the work goes back, if it is stopped here: what has no place of its own is gone through
+    /// again, and must not be counted twice.
+    pub goes_back: bool,
 }
 
 impl Fate {

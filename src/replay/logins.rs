@@ -30,7 +30,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct LoginSource {
     bus: Arc<dyn Bus>,
     reading: Arc<Reading>,
-    total: u64,
     /// What is left of each partition.
     ranges: VecDeque<Range>,
     /// Read and in no chunk yet; of the first of `ranges`.
@@ -72,7 +71,6 @@ impl LoginSource {
         let ranges = ranges.filter(|range| range.from < range.to).collect();
         Self {
             bus,
-            total: wanted.total(),
             ranges,
             reading: Arc::new(Reading {
                 decoder,
@@ -159,10 +157,6 @@ impl LoginSource {
 
 #[async_trait]
 impl Source for LoginSource {
-    fn total(&self) -> u64 {
-        self.total
-    }
-
     async fn next(&mut self) -> Result<Vec<Chunk>, ReplayError> {
         let mut cuts = Vec::new();
         let (mut count, mut bytes) = (0, 0);
@@ -196,8 +190,8 @@ async fn decoded(reading: &Arc<Reading>, cuts: Vec<Cut>) -> Result<Vec<Chunk>, R
             });
         }
         chunks.push(Chunk {
-            events: Vec::new(),
             after: cut.after,
+            ..Chunk::default()
         });
     }
     let mut parts: Vec<(usize, usize, Vec<Event>)> = Vec::with_capacity(decoding.len());

@@ -9,9 +9,11 @@
 //!   came to; a job that was stopped or killed goes on from there, at the same chunks.
 //! - A dry run is the same work on a [`shadow`] of the store.
 
+pub mod accounts;
 pub mod counts;
 pub mod engine;
 pub mod event;
+pub mod followers;
 pub mod ground;
 pub mod job;
 pub mod logins;
@@ -28,23 +30,22 @@ use crate::store::StoreError;
 use async_trait::async_trait;
 use counts::Counts;
 use event::Chunk;
+use spec::Progress;
 use tokio::task::JoinError;
 
 /// What is gone through.
 #[async_trait]
 pub trait Source: Send {
-    /// How much there is in all.
-    fn total(&self) -> u64;
     /// The next window, in chunks; none at the end.
     async fn next(&mut self) -> Result<Vec<Chunk>, ReplayError>;
 }
 
 /// Watches the work.
 pub trait Watch: Send + Sync {
-    /// It begins; so much was done before.
-    fn begin(&self, done: u64, total: u64);
-    /// So much is done, and came to this.
-    fn went(&self, done: u64, counts: &Counts);
+    /// It begins, from here.
+    fn begin(&self, progress: &Progress);
+    /// So far it is, and came to this.
+    fn went(&self, progress: &Progress, counts: &Counts);
 }
 
 /// Why work did not end.
@@ -59,6 +60,9 @@ pub enum ReplayError {
     /// Resolution lost its memory.
     #[error(transparent)]
     Memory(#[from] MemoryFault),
+    /// It cannot go on; the text says why.
+    #[error("{0}")]
+    Refused(String),
     /// It was told to stop.
     #[error("stopped before it was done")]
     Stopped,

@@ -22,6 +22,19 @@ pub struct Spec {
 pub enum What {
     /// A range of the login topic.
     Logins(Logins),
+    /// Accounts of an app.
+    Accounts(Accounts),
+}
+
+/// Accounts of an app that have no unionid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounts {
+    /// The app.
+    pub app: String,
+    /// Whether the list of its followers is gone through afterwards.
+    pub followers: bool,
+    /// How many accounts there were when it was begun.
+    pub total: u64,
 }
 
 /// A range of the login topic.
@@ -64,6 +77,41 @@ pub struct Progress {
     pub done: u64,
     /// By partition, the next offset.
     pub offsets: BTreeMap<u32, i64>,
+    /// The account that was looked at last, by its place in the store.
+    pub place: i64,
+    /// Whether all accounts were looked at.
+    pub walked: bool,
+    /// Where the page of followers begins that is at hand, sealed; `None`: at the first.
+    pub page: Option<String>,
+    /// Whether all pages were gone through.
+    pub listed: bool,
+    /// How many follow, as WeChat told last.
+    pub followers: u64,
+    /// Numbers at the beginning of the page at hand, if some of it was gone through.
+    pub before: Option<Counts>,
+}
+
+impl What {
+    /// How much there is to be gone through, as far as is known.
+    #[must_use]
+    pub fn total(&self, progress: &Progress) -> u64 {
+        match self {
+            Self::Logins(logins) => logins.total(),
+            Self::Accounts(accounts) => accounts.total + progress.followers,
+        }
+    }
+}
+
+impl Kept {
+    /// As the work goes on from here: what will be gone through again is not counted yet.
+    #[must_use]
+    pub fn gone_back(mut self) -> Self {
+        if let Some(before) = self.progress.before.take() {
+            self.progress.done -= (self.counts.records - before.records).min(self.progress.done);
+            self.counts.go_back_to(&before);
+        }
+        self
+    }
 }
 
 /// What is kept with a job.

@@ -5,7 +5,7 @@
 use super::caller::Missed;
 use super::codes::{Action, Api};
 use super::tokens::Tokens;
-use super::wechat::{Follower, MAX_BATCH};
+use super::wechat::{Client, Follower, FollowerPage, MAX_BATCH};
 use crate::model::{App, AppId, OpenId};
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,6 +64,15 @@ impl Followers {
         let tell = |openid, answer| answers.push((openid, answer));
         ask_all(&self.tokens, app, openids, tell).await;
         answers
+    }
+
+    /// A page of the list of those who follow, from the first or after `after`.
+    ///
+    /// # Errors
+    /// [`Missed`].
+    pub async fn page(&self, app: &App, after: Option<&OpenId>) -> Result<FollowerPage, Missed> {
+        let page = |client: Client, token| async move { client.follower_page(after, &token).await };
+        self.tokens.ask(app, Api::UserGet, page).await
     }
 
     fn queue(&self, app: &App) -> mpsc::Sender<Asked> {
@@ -167,12 +176,9 @@ async fn ask_all(
 
 async fn look_up(tokens: &Tokens, app: &App, part: &[OpenId]) -> Result<Vec<Follower>, Missed> {
     if let [openid] = part {
-        let one = |client: super::wechat::Client, token| async move {
-            client.follower(openid, &token).await
-        };
+        let one = |client: Client, token| async move { client.follower(openid, &token).await };
         return Ok(vec![tokens.ask(app, Api::UserInfo, one).await?]);
     }
-    let all =
-        |client: super::wechat::Client, token| async move { client.followers(part, &token).await };
+    let all = |client: Client, token| async move { client.followers(part, &token).await };
     tokens.ask(app, Api::UserInfo, all).await
 }
