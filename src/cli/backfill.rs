@@ -104,7 +104,6 @@ pub async fn run(config: Config, args: BackfillArgs) -> Result<(), Failure> {
         Ok(Box::new(FollowerSource {
             first: Some(Box::new(walk)),
             ground: Arc::clone(&tools.ground),
-            apps: Arc::clone(&parts.apps),
             asking: Arc::clone(tools.resolver.ladder.asking()),
             caller: Arc::clone(&tools.resolver.caller),
             keys: Arc::clone(&parts.keys),

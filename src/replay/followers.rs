@@ -6,11 +6,11 @@
 
 use super::accounts::{CHUNK, WINDOW, bare};
 use super::event::{Chunk, Event};
-use super::ground::{Ground, has_unionid};
+use super::ground::Ground;
 use super::spec::Progress;
 use super::{ReplayError, Source};
 use crate::clock::Clock;
-use crate::model::{Account, App, Apps, EventId, Keys as Asked, OpenId};
+use crate::model::{Account, App, EventId, Keys as Asked, OpenId};
 use crate::resolve::asking::Asking;
 use crate::resolve::caller::{Caller, Missed};
 use crate::resolve::gate::Stopped;
@@ -35,8 +35,6 @@ pub struct FollowerSource {
     pub first: Option<Box<dyn Source>>,
     /// What is worked on.
     pub ground: Arc<dyn Ground>,
-    /// The apps.
-    pub apps: Arc<Apps>,
     /// Asks for pages.
     pub asking: Arc<Asking>,
     /// Tells what keeps the app from being asked.
@@ -109,7 +107,7 @@ impl Source for FollowerSource {
 }
 
 impl FollowerSource {
-    /// Who is linked is left as he is; who is known is asked about as of when he was first seen; the
+    /// Who is known is looked at as of when he was first seen, and asked about unless he is linked; the
     /// others as of when they came to follow.
     async fn events(&self, openids: Vec<OpenId>) -> Result<Vec<Event>, ReplayError> {
         let account = |openid| Account {
@@ -124,7 +122,6 @@ impl FollowerSource {
         let view = self.ground.view(&asked).await?;
         let now = (self.clock)();
         let event = |account: &Account| match view.accounts.get(account) {
-            Some(_) if has_unionid(&view, account, &self.apps) => Event::Other,
             Some(row) => Event::Login(bare(account, row.first_seen_at, &self.cause), None),
             None => Event::Follower(bare(account, now, &self.cause)),
         };

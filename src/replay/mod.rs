@@ -35,7 +35,7 @@ use tokio::task::JoinError;
 
 /// What is gone through.
 #[async_trait]
-pub trait Source: Send {
+pub trait Source: Send + Sync {
     /// The next window, in chunks; none at the end.
     async fn next(&mut self) -> Result<Vec<Chunk>, ReplayError>;
 }

@@ -59,15 +59,20 @@ impl Site {
     pub async fn new(services: Option<(&str, &str)>) -> Self {
         let mut world = World::new(1).unwrap();
         world.blocked_share = 0.0;
-        Self::of(services, world, clock::system()).await
-    }
-
-    /// The same, of another company, at WeChat's own time.
-    pub async fn of(services: Option<(&str, &str)>, world: World, clock: Clock) -> Self {
         let settings = Settings {
             remember_codes: true,
             ..Settings::default()
         };
+        Self::of(services, world, settings, clock::system()).await
+    }
+
+    /// The same, of another company, at WeChat's own time.
+    pub async fn of(
+        services: Option<(&str, &str)>,
+        world: World,
+        settings: Settings,
+        clock: Clock,
+    ) -> Self {
         let sim = Arc::new(Simulator::new(world, settings, clock));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let wechat = listener.local_addr().unwrap();

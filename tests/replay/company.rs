@@ -11,9 +11,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 use unilink::clock::{self, Clock};
 use unilink::model::{Account, AppKind, Erasure, EventId, Millis, present};
-use unilink::simulate::{AppNo, AppSpec, Manner, World};
+use unilink::simulate::{AppNo, AppSpec, Manner, Settings, World};
 use unilink::wire::{ErasureWire, Signer};
 
+/// People whom the list of followers is made of.
+pub const PEOPLE: u64 = 1_500;
 /// Minutes until the apps are bound, by WeChat's clock.
 const BOUND_AFTER: i64 = 10;
 
@@ -57,7 +59,12 @@ impl Company {
         let mut world = World::build(7, &["main"], &apps).unwrap();
         world.blocked_share = 0.0;
         world.follower_share = 0.5;
-        let mut site = Site::of(services, world, clock).await;
+        let settings = Settings {
+            remember_codes: true,
+            people: PEOPLE,
+            ..Settings::default()
+        };
+        let mut site = Site::of(services, world, settings, clock).await;
         let numbers: Vec<AppNo> = site.sim.world().numbers().collect();
         let full = site.config.clone();
         site.config = unbound(&full, &late.to_string());
@@ -214,6 +221,37 @@ impl Company {
         openid
     }
 
+    /// A backfill to its end, as JSON.
+    pub async fn backfill(&self, args: &[&str]) -> Value {
+        let official = self.official();
+        let common = ["backfill", "--json", "--full-speed", "--app", &official];
+        self.counts(&[&common, args].concat()).await
+    }
+
+    /// Everybody who follows is there, with a unionid, since they came to follow or before; of those who
+    /// do not follow, whoever logged in.
+    pub async fn all_followers_are_there(&self, logged_in: u64, erased: &str) {
+        let parts = self.site.parts().await;
+        for person in 0..PEOPLE {
+            let openid = self.openid(person, self.late[0]);
+            let who = [account(&self.official(), &openid)];
+            let found = parts.store.find_accounts(&who).await.unwrap().remove(0);
+            let follows = self.site.sim.follows(person, self.late[0]);
+            let there = openid != erased && (follows || person < logged_in);
+            assert_eq!(found.is_some(), there, "person {person}");
+            let Some(found) = found else { continue };
+            let shown = present(&found.row, &found.claims, &parts.apps);
+            assert_eq!(shown.unionid.is_some(), follows, "person {person}");
+            let old = found.row.first_seen_at < now().plus(-365 * 86_400_000);
+            assert_eq!(
+                old,
+                person >= logged_in,
+                "person {person}: {:?}",
+                found.row.first_seen_at
+            );
+        }
+    }
+
     /// A replay to its end, as JSON.
     pub async fn replay(&self, args: &[&str]) -> Value {
         let args = [&["replay", "--json", "--full-speed"], args].concat();
@@ -237,10 +275,10 @@ impl Company {
     }
 
     /// The newest job, once it has begun.
-    pub async fn job(&self, of: &Process) -> String {
+    pub async fn job(&self, kind: &str, of: &Process) -> String {
         let begun = Instant::now();
         loop {
-            let list = self.site.fleet.done(&["replay", "--list"]).await;
+            let list = self.site.fleet.done(&[kind, "--list"]).await;
             if let Some((id, _)) = list.split_once(' ') {
                 return id.to_owned();
             }
