@@ -2,9 +2,11 @@
 
 use super::Failure;
 use super::assemble::{Operating, Tools};
+use super::jobs::{job_named, list, relay, say};
 use super::progress::grouped;
 use super::replay::apps_known;
-use super::work::{Made, Work, WorkArgs, job_named, list, relay, say};
+use super::work::{Made, Work};
+use super::work_args::WorkArgs;
 use crate::config::Config;
 use crate::model::{App, AppId, AppKind, EventId};
 use crate::replay::accounts::AccountSource;

@@ -9,6 +9,7 @@ mod confirm;
 pub mod demo;
 mod driver;
 mod intake;
+mod jobs;
 mod keys;
 mod migrate;
 mod operator;
@@ -26,6 +27,7 @@ mod simulate;
 mod tail;
 mod topics;
 mod work;
+mod work_args;
 mod worker;
 
 use crate::config::{Config, Environment};

@@ -1,11 +1,7 @@
 //! What long work came to, for people and for scripts.
 
-use super::Failure;
 use super::progress::grouped;
-use crate::model::Millis;
 use crate::replay::counts::{AppCounts, ByWord, Counts, sum};
-use crate::replay::job;
-use crate::store::Job;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -30,18 +26,14 @@ pub struct Outcome<'a> {
 }
 
 impl Outcome<'_> {
-    /// Prints it.
-    ///
-    /// # Errors
-    /// None in practice: who reads no longer is no failure.
-    pub fn print(&self, json: bool) -> Result<(), Failure> {
+    /// Prints it. Who reads no longer is no failure.
+    pub fn print(&self, json: bool) {
         let text = if json {
             format!("{}\n", self.json())
         } else {
             self.text()
         };
         std::io::stdout().lock().write_all(text.as_bytes()).ok();
-        Ok(())
     }
 
     fn json(&self) -> Value {
@@ -153,39 +145,6 @@ impl Outcome<'_> {
         }
         advice
     }
-}
-
-/// One job of a list.
-///
-/// # Errors
-/// Another version wrote it.
-pub fn print_job(job: &Job, now: Millis, json: bool) -> Result<(), Failure> {
-    let kept = job::kept(job).map_err(Failure::failed)?;
-    let state = match (job.done, job.held_until) {
-        (true, _) => "done",
-        (false, Some(until)) if until > now => "at work",
-        (false, _) => "stopped",
-    };
-    let total = kept.counts.total();
-    let line = if json {
-        json!({
-            "job": job.new.id, "state": state, "begun": job.new.at.to_string(),
-            "noted": job.noted_at.to_string(), "author": job.new.author, "note": job.new.note,
-            "done": kept.progress.done, "newly_linked": total.newly_linked,
-        })
-        .to_string()
-    } else {
-        format!(
-            "{} {state:8} begun {} by {}, {} gone through, newly linked {}",
-            job.new.id,
-            job.new.at,
-            job.new.author,
-            grouped(kept.progress.done),
-            grouped(total.newly_linked)
-        )
-    };
-    writeln!(std::io::stdout().lock(), "{line}").ok();
-    Ok(())
 }
 
 /// For the audit.

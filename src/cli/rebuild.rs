@@ -9,7 +9,7 @@ use super::reach::{asked, present};
 use crate::bus::TopicState;
 use crate::config::Config;
 use crate::rebuild::{Done, RebuildError, Site, Watch, from_store, from_topics};
-use crate::store::{Audit, Origin, Totals};
+use crate::store::{Audit, Job, Origin, Totals};
 use clap::{Args, ValueEnum};
 use std::sync::Arc;
 
@@ -89,7 +89,9 @@ pub async fn run(config: Config, args: RebuildArgs) -> Result<(), Failure> {
 /// Jobs that end with the store's life.
 async fn open_jobs(site: &Site) -> Result<String, Failure> {
     let jobs = site.store.jobs(JOBS).await.map_err(Failure::failed)?;
-    Ok(match jobs.iter().filter(|job| !job.done).count() {
+    let now = site.store.identity();
+    let open = |job: &&Job| !job.done && job.life == (now.store, now.epoch);
+    Ok(match jobs.iter().filter(open).count() {
         0 => String::new(),
         open => format!(
             "\n{open} jobs that were begun and are not done (`unilink replay --list`) end with it"

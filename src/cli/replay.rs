@@ -2,8 +2,10 @@
 
 use super::Failure;
 use super::assemble::{Operating, Tools};
+use super::jobs::{job_named, list, relay, say};
 use super::progress::grouped;
-use super::work::{Made, Work, WorkArgs, job_named, list, relay, say};
+use super::work::{Made, Work};
+use super::work_args::WorkArgs;
 use crate::bus::TopicSpec;
 use crate::clock::{Clock, parse_duration};
 use crate::config::Config;

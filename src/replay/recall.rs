@@ -5,7 +5,10 @@
 use super::ground::{Ground, has_unionid};
 use crate::clock::Clock;
 use crate::model::{Account, Apps, Keys, Millis};
-use crate::resolve::ports::{Answers, Asked, Found, HeldKeys, Mark, Memory, MemoryFault, Note};
+use crate::resolve::ports::{
+    Answers, Asked, Claim, Claimed, Found, HeldKeys, Mark, Memory, MemoryFault, Note, Release,
+    Sending,
+};
 use crate::store::{Answer, Operate, Question, Store, StoreError};
 use crate::worker::memory::StoreMemory;
 use async_trait::async_trait;
@@ -72,6 +75,19 @@ impl Memory for WorkMemory {
     /// Codes are not sent, so that there is nothing to note of them.
     async fn remember(&self, _: Note) -> Result<(), MemoryFault> {
         Err(MemoryFault("operators' work sends no code".to_owned()))
+    }
+
+    /// As [`WorkMemory::remember`].
+    async fn claim(&self, _: Claim) -> Result<Claimed, MemoryFault> {
+        Err(MemoryFault("operators' work sends no code".to_owned()))
+    }
+
+    async fn release(&self, _: Release) -> Result<(), MemoryFault> {
+        Ok(())
+    }
+
+    async fn sending(&self, mark: Mark) -> Result<Option<Sending>, MemoryFault> {
+        self.live.sending(mark).await
     }
 
     async fn held(&self, account: Account) -> Result<HeldKeys, MemoryFault> {

@@ -175,3 +175,145 @@ impl Planner for Copying {
         }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::Rules;
+    use crate::model::{
+        Apps, EventId, Fact, Method, Millis, NewClaim, PlatformId, Reason, Sighting, UnionId,
+        UnionKey, View,
+    };
+    use crate::replay::counts::Counts;
+    use crate::replay::event::Fate;
+    use crate::replay::ground::Real;
+    use crate::replay::piece::{Desk, Piece};
+    use crate::sqlite::{File, Options};
+    use crate::store::Birth;
+    use crate::store::sqlite::SqliteStore;
+    use crate::wire::Topics;
+    use crate::worker::Records;
+    use uuid::Uuid;
+
+    async fn store(dir: &tempfile::TempDir, name: &str) -> Arc<SqliteStore> {
+        let file = File::open(&dir.path().join(name), Options::default()).await;
+        let birth = Birth {
+            partitions: 1,
+            group: "g".into(),
+            secrets_hash: [0; 32],
+        };
+        let mac: crate::store::Mac = Arc::new(|text| {
+            let mut mac = [0; 32];
+            for (at, byte) in text.bytes().enumerate() {
+                mac[at % 32] ^= byte;
+            }
+            mac
+        });
+        let store = SqliteStore::open(file.expect("opens"), birth, Uuid::nil(), mac).await;
+        Arc::new(store.expect("opens"))
+    }
+
+    fn desk(dir: &tempfile::TempDir) -> Desk {
+        let keys = crate::seal::Keys::load_or_create(&dir.path().join("keys")).expect("keys");
+        let topics = Topics {
+            logins: "l".into(),
+            account_links: "a".into(),
+            user_merges: "m".into(),
+            registers: "r".into(),
+            link_conflicts: "c".into(),
+            linked_logins: None,
+            dlq: "d".into(),
+        };
+        let platform = PlatformId::parse("main").expect("valid");
+        let app = |id: &str| crate::model::App {
+            id: crate::model::AppId::parse(id).expect("valid"),
+            kind: crate::model::AppKind::MiniProgram,
+            secret: None,
+            token: crate::model::TokenSource::default(),
+            component: None,
+            bindings: vec![crate::model::Binding {
+                platform: platform.clone(),
+                since: Millis(0),
+            }],
+        };
+        Desk {
+            rules: Rules {
+                namespace: Uuid::nil(),
+                apps: Arc::new(Apps::new(vec![app("wx1"), app("wx2"), app("wx3")])),
+            },
+            records: Records::new(topics, 1, 1, "t".into(), Arc::new(keys)),
+            only_unresolved: false,
+        }
+    }
+
+    fn seen(account: &str, at: i64, unionid: Option<&str>) -> Fate {
+        let account = Account::from_key(account).expect("valid");
+        let claim = unionid.map(|unionid| NewClaim {
+            union: UnionKey {
+                platform: PlatformId::parse("main").expect("valid"),
+                unionid: UnionId::parse(unionid).expect("valid"),
+            },
+            at: Millis(at),
+            method: Method::UserInfo,
+        });
+        let sighting = Sighting {
+            at: Millis(at),
+            cause: EventId::parse(&format!("e{at}")).expect("valid"),
+            external_id: None,
+            reason: claim.is_none().then_some(Reason::NoUnionid),
+            claims: claim.into_iter().collect(),
+            session_key: None,
+            account: account.clone(),
+        };
+        Fate::Fact(Some(account.app), Box::new(Fact::Sighting(sighting)))
+    }
+
+    async fn applied(ground: &dyn Ground, desk: &Desk, fate: Fate, counts: Counts) -> Counts {
+        let mut piece = Piece::new(desk, vec![fate], counts, Millis(1_000));
+        let batch = piece.batch();
+        ground.apply(&batch, &mut piece).await.expect("applies");
+        piece.counts
+    }
+
+    /// A person's accounts are linked in three batches: each but the first joins what the ones before
+    /// have made, of which the store knows nothing.
+    #[tokio::test]
+    async fn what_batches_before_have_changed_is_seen_and_the_store_is_not_changed() {
+        let dir = tempfile::tempdir().expect("dir");
+        let (real, own) = (store(&dir, "real.db").await, store(&dir, "own.db").await);
+        let desk = desk(&dir);
+        let ground = Real(real.clone());
+        let accounts = ["wx1:oA", "wx2:oB", "wx3:oC"];
+        for (at, account) in (1..).zip(accounts) {
+            applied(&ground, &desk, seen(account, at, None), Counts::default()).await;
+        }
+        let keys = Keys {
+            accounts: accounts
+                .map(|a| Account::from_key(a).expect("valid"))
+                .into(),
+            ..Keys::default()
+        };
+        let before = real.view(&keys).await.expect("reads").accounts;
+        let work = async |ground: &dyn Ground| {
+            let mut counts = Counts::default();
+            for (at, account) in (11..).zip(accounts) {
+                counts = applied(ground, &desk, seen(account, at, Some("u1")), counts).await;
+            }
+            counts
+        };
+        let shadow = Shadow::new(real.clone(), own);
+        let said = work(&shadow).await;
+        assert_eq!(real.view(&keys).await.expect("reads").accounts, before);
+        let total = said.total();
+        assert_eq!((total.newly_linked, total.linked), (3, 3), "{said:?}");
+        assert!(total.merged >= 2, "{said:?}");
+        let told: View = shadow.view(&keys).await.expect("reads");
+        let users: BTreeSet<_> = told.accounts.values().map(|row| row.user.0).collect();
+        assert_eq!(users.len(), 1, "one person");
+        assert_eq!(
+            work(&ground).await,
+            said,
+            "the store does as the shadow said"
+        );
+    }
+}

@@ -1,18 +1,18 @@
 //! The rungs that ask WeChat about an account whose openid is known: with the user's own token, with
-//! a payment, as a follower (`docs/wechat.md` §5, §7, §8), and whether a session key is superseded
-//! (§3.3). The first rung that tells a unionid ends the climb.
+//! a payment, as a follower (`docs/wechat.md` §5, §7, §8). The first rung that tells a unionid ends the
+//! climb.
 
 use super::book::Book;
 use super::caller::{Caller, Missed};
 use super::climb::Climb;
 use super::codes::{Action, Api};
 use super::followers::Followers;
-use super::kept::Person;
 use super::ports::MemoryFault;
 use super::tokens::Tokens;
-use super::wechat::{CallError, Client, Follower, Profile};
+use super::turns::Turns;
+use super::wechat::{CallError, Client, Profile};
 use crate::model::{
-    App, AppKind, DeadReason, Method, Millis, Payment, Reason, Secret, UnionId, UserToken,
+    App, AppId, AppKind, DeadReason, Method, Millis, Payment, Reason, Secret, UnionId, UserToken,
 };
 use std::sync::Arc;
 
@@ -25,7 +25,9 @@ const PAYMENT_LIFE_MS: i64 = 5 * 60_000;
 const FOLLOWER_MS: i64 = 3 * 24 * 3_600_000;
 
 /// Attempts at a question that WeChat answers with what nobody has documented.
-const STRANGE: u32 = 5;
+pub(super) const STRANGE: u32 = 5;
+/// Why an account that is asked about is none.
+pub(super) const NO_OPENID: &str = "WeChat says that the openid is none of this app's";
 
 /// What can be asked with.
 #[derive(Clone, Copy, Default)]
@@ -47,19 +49,32 @@ pub(super) enum Asked {
     Dead(DeadReason, &'static str),
 }
 
+impl Asked {
+    /// Unless something else is asked again anyway, one more question is.
+    pub(super) fn or_later(self, until: Option<Millis>, expires_at: Millis) -> Self {
+        match self {
+            Self::Done => Self::Later { until, expires_at },
+            other => other,
+        }
+    }
+}
+
 /// Asks WeChat about accounts.
 pub struct Asking {
-    caller: Arc<Caller>,
-    tokens: Arc<Tokens>,
-    followers: Followers,
+    pub(super) caller: Arc<Caller>,
+    pub(super) tokens: Arc<Tokens>,
+    pub(super) followers: Followers,
+    turns: Turns,
     /// What operators' work remembers of its questions.
-    book: Option<Arc<Book>>,
+    pub(super) book: Option<Arc<Book>>,
 }
 
 /// What one question came to.
 enum Told {
     Answer,
     Later(Option<Millis>),
+    /// The app is in no platform, says WeChat; when to ask again whether it is.
+    NotBound(Option<Millis>),
     /// An answer that no page lists.
     Strange,
     Dead(DeadReason, &'static str),
@@ -73,36 +88,8 @@ impl Asking {
             followers: Followers::new(Arc::clone(&tokens)),
             caller,
             tokens,
+            turns: Turns::default(),
             book: None,
-        }
-    }
-
-    /// Asks as operators' work does, with a book.
-    #[must_use]
-    pub fn with_book(self, book: Arc<Book>) -> Self {
-        Self {
-            book: Some(book),
-            ..self
-        }
-    }
-
-    /// Those who follow.
-    #[must_use]
-    pub fn followers(&self) -> &Followers {
-        &self.followers
-    }
-
-    /// Asks, or finds what the book holds of it; and when it was told.
-    async fn once<T: Person>(
-        &self,
-        app: &App,
-        climb: &Climb<'_>,
-        what: (Api, &str),
-        call: impl Future<Output = Result<T, Missed>>,
-    ) -> Result<(T, Millis), Missed> {
-        match &self.book {
-            None => Ok((call.await?, self.caller.now())),
-            Some(book) => book.once(app, &climb.account, what, call).await,
         }
     }
 
@@ -114,12 +101,6 @@ impl Asking {
         leads.token.is_some_and(UserToken::reads_profile)
             || leads.payment.is_some() && pays(app)
             || follows(app)
-    }
-
-    /// Whether WeChat can be asked which session key is the newest.
-    pub(super) fn checks(&self, climb: &Climb<'_>) -> bool {
-        let bound = climb.bound(self.caller.now());
-        bound && climb.app().is_some_and(pays)
     }
 
     /// Asks what can be asked until a unionid is told. `since`: when this was first tried; `attempt`
@@ -165,7 +146,12 @@ impl Asking {
                 Told::Strange => later = Some(put_off(later, None, expires_at)),
                 // Its time is over: what is known by now stays.
                 Told::Later(_) if self.caller.now() >= expires_at => climb.note(Reason::GaveUp),
-                Told::Later(until) => later = Some(put_off(later, until, expires_at)),
+                Told::NotBound(_) if self.caller.now() >= expires_at => {
+                    climb.note(Reason::AppNotBound);
+                }
+                Told::Later(until) | Told::NotBound(until) => {
+                    later = Some(put_off(later, until, expires_at));
+                }
             }
         }
         Ok(
@@ -176,28 +162,10 @@ impl Asking {
         )
     }
 
-    /// Whether WeChat says that the person has a newer session key than this one; `None` if it does
-    /// not say.
-    pub(super) async fn superseded(
-        &self,
-        climb: &Climb<'_>,
-        key: &Secret,
-    ) -> Result<Option<bool>, MemoryFault> {
-        let Some(app) = climb.app() else {
-            return Ok(None);
-        };
-        let openid = &climb.account.openid;
-        let check = |client: Client, token: Secret| async move {
-            client.check_session(openid, key, &token).await
-        };
-        let call = self.tokens.ask(app, Api::CheckSession, check);
-        let what = (Api::CheckSession, key.expose());
-        match self.once(app, climb, what, call).await {
-            Ok(_) => Ok(Some(false)),
-            Err(Missed::Fault(fault)) if fault.action() == Action::SessionStale => Ok(Some(true)),
-            Err(Missed::Memory(fault)) => Err(fault),
-            Err(_) => Ok(None),
-        }
+    /// When to try again what WeChat keeps from being asked until `until`: a few at that moment, the
+    /// others at their `own` time, but not before.
+    pub(super) fn turn(&self, app: &AppId, until: Millis, own: Millis) -> Millis {
+        self.turns.take(app, until, own, self.caller.now())
     }
 
     async fn profile(
@@ -221,8 +189,11 @@ impl Asking {
         let what = (Api::SnsUserinfo, token.access_token.expose());
         match self.once(app, climb, what, call).await {
             Ok((Profile { openid, unionid }, at)) if openid == climb.account.openid => {
-                self.told(climb, unionid, Method::SnsUserinfo, at);
+                told(climb, unionid, Method::SnsUserinfo, at);
                 Ok(Told::Answer)
+            }
+            Err(Missed::Fault(fault)) if fault.action() == Action::Configuration => {
+                Ok(Told::NotBound(self.caller.parked(app, Api::SnsUserinfo)))
             }
             // Somebody else's token: what it tells is about somebody else.
             Ok(_) | Err(Missed::Fault(_)) => {
@@ -254,33 +225,21 @@ impl Asking {
         let what = (Api::PaidUnionid, payment.text());
         match self.once(app, climb, what, call).await {
             Ok((unionid, at)) => {
-                self.told(climb, unionid, Method::Paid, at);
+                told(climb, unionid, Method::Paid, at);
                 Ok(Told::Answer)
             }
-            Err(Missed::Fault(fault)) => Ok(refused(climb, &fault, Reason::PaymentGone)),
+            Err(Missed::Fault(fault)) => {
+                let parked = self.caller.parked(app, Api::PaidUnionid);
+                Ok(refused(climb, &fault, Reason::PaymentGone, parked))
+            }
             Err(missed) => later(missed),
         }
     }
 
     async fn follower(&self, app: &App, climb: &mut Climb<'_>) -> Result<Told, MemoryFault> {
-        let openid = &climb.account.openid;
-        let told = match &self.book {
-            None => {
-                let told = self.followers.ask(app, openid.clone()).await;
-                told.map(|told| (told, self.caller.now()))
-            }
-            Some(book) => book.follower(app, openid).await,
-        };
-        match told {
-            Ok((
-                Follower {
-                    subscribed: true,
-                    unionid,
-                    ..
-                },
-                at,
-            )) => {
-                self.told(climb, unionid, Method::UserInfo, at);
+        match self.about_follower(app, &climb.account.openid).await {
+            Ok((follower, at)) if follower.subscribed => {
+                told(climb, follower.unionid, Method::UserInfo, at);
                 Ok(Told::Answer)
             }
             // Of others nothing is told, whatever stands there.
@@ -288,26 +247,21 @@ impl Asking {
                 climb.note(Reason::NotFollowing);
                 Ok(Told::Answer)
             }
-            Err(Missed::Fault(fault)) => Ok(refused(climb, &fault, Reason::NoUnionid)),
+            Err(Missed::Fault(fault)) => {
+                let parked = self.caller.parked(app, Api::UserInfo);
+                Ok(refused(climb, &fault, Reason::NoUnionid, parked))
+            }
             Err(missed) => later(missed),
         }
     }
+}
 
-    /// What WeChat told at `at`. Live that is the login's own moment; of an old login it is not, so that
-    /// the claim is dated by the answer.
-    fn told(
-        &self,
-        climb: &mut Climb<'_>,
-        unionid: Option<Result<UnionId, ()>>,
-        method: Method,
-        at: Millis,
-    ) {
-        match unionid {
-            Some(Ok(unionid)) if self.book.is_some() => climb.claim_dated(unionid, method, at),
-            Some(Ok(unionid)) => climb.claim(unionid, method, at),
-            Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
-            None => climb.note(Reason::NoUnionid),
-        }
+/// What WeChat told at `at`.
+fn told(climb: &mut Climb<'_>, unionid: Option<Result<UnionId, ()>>, method: Method, at: Millis) {
+    match unionid {
+        Some(Ok(unionid)) => climb.claim(unionid, method, at),
+        Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
+        None => climb.note(Reason::NoUnionid),
     }
 }
 
@@ -328,7 +282,7 @@ enum Rung {
 }
 
 /// Whether the app's token can ask about payments and session keys (`docs/wechat.md` §3.3, §8).
-fn pays(app: &App) -> bool {
+pub(super) fn pays(app: &App) -> bool {
     app.kind == AppKind::MiniProgram && app.has_token()
 }
 
@@ -337,17 +291,21 @@ fn follows(app: &App) -> bool {
     app.kind == AppKind::OfficialAccount && app.has_token()
 }
 
-/// WeChat refuses this item, or the app's use of this API; for the latter the alarm is raised.
-fn refused(climb: &mut Climb<'_>, fault: &CallError, reason: Reason) -> Told {
+/// WeChat refuses this item, or says that the app is in no platform; `parked`: until when it is not asked.
+fn refused(
+    climb: &mut Climb<'_>,
+    fault: &CallError,
+    reason: Reason,
+    parked: Option<Millis>,
+) -> Told {
     match fault.action() {
-        Action::BadInput => {
-            let detail = "WeChat says that the openid is none of this app's";
-            return Told::Dead(DeadReason::Refused, detail);
+        Action::BadInput => Told::Dead(DeadReason::Refused, NO_OPENID),
+        Action::Configuration => Told::NotBound(parked),
+        _ => {
+            climb.note(reason);
+            Told::Answer
         }
-        Action::Configuration => climb.note(Reason::AppNotBound),
-        _ => climb.note(reason),
     }
-    Told::Answer
 }
 
 fn later(missed: Missed) -> Result<Told, MemoryFault> {
