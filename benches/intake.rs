@@ -29,6 +29,10 @@ struct NoBus;
 
 #[async_trait]
 impl Bus for NoBus {
+    async fn offsets_at(&self, _: &Arc<str>, _: Millis) -> Result<Vec<i64>, BusError> {
+        Ok(Vec::new())
+    }
+
     async fn group(&self) -> Result<Vec<unilink::bus::Assigned>, BusError> {
         Ok(Vec::new())
     }

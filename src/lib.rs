@@ -12,6 +12,7 @@ pub mod link;
 pub mod model;
 pub mod outbox;
 pub mod rebuild;
+pub mod replay;
 pub mod resolve;
 pub mod seal;
 pub mod shutdown;

@@ -77,6 +77,9 @@ impl Bus for FakeBus {
     async fn topics(&self, _: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
         Ok(Vec::new())
     }
+    async fn offsets_at(&self, _: &Arc<str>, _: Millis) -> Result<Vec<i64>, BusError> {
+        Ok(Vec::new())
+    }
     async fn group(&self) -> Result<Vec<Assigned>, BusError> {
         Ok(Vec::new())
     }

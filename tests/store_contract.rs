@@ -25,7 +25,7 @@ use contract::fixtures::mac;
 use std::sync::Arc;
 use unilink::sqlite::{File, Options};
 use unilink::store::sqlite::SqliteStore;
-use unilink::store::{Birth, Store, StoreError};
+use unilink::store::{Birth, Operate, Rebuild, Store, StoreError};
 use uuid::Uuid;
 
 struct SqliteHome(tempfile::TempDir);
@@ -36,6 +36,24 @@ impl Home for SqliteHome {
         let path = self.0.path().join("unilink.db");
         let file = File::open(&path, Options::default()).await?;
         let store = SqliteStore::open(file, birth, ns, Arc::new(mac)).await?;
+        Ok(Arc::new(store))
+    }
+
+    async fn operate_in(&self, birth: Birth, ns: Uuid) -> Result<Arc<dyn Operate>, StoreError> {
+        let path = self.0.path().join("unilink.db");
+        let options = Options {
+            as_it_is: true,
+            ..Options::default()
+        };
+        let file = File::open(&path, options).await?;
+        let store = SqliteStore::open_to_operate(file, birth, ns, Arc::new(mac)).await?;
+        Ok(Arc::new(store))
+    }
+
+    async fn rebuild_in(&self, birth: Birth, ns: Uuid) -> Result<Arc<dyn Rebuild>, StoreError> {
+        let path = self.0.path().join("unilink.db");
+        let file = File::open(&path, Options::default()).await?;
+        let store = SqliteStore::open_to_rebuild(file, birth, ns, Arc::new(mac)).await?;
         Ok(Arc::new(store))
     }
 

@@ -36,6 +36,12 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("outbox", &["model", "bus", "store", "clock", "telemetry"]),
     ("simulate", &["model"]),
     (
+        "replay",
+        &[
+            "model", "wire", "bus", "seal", "link", "store", "resolve", "worker", "clock",
+        ],
+    ),
+    (
         "rebuild",
         &[
             "model", "wire", "bus", "seal", "link", "store", "resolve", "worker", "clock",

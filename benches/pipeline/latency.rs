@@ -80,13 +80,13 @@ struct Posted {
 /// By event.
 type Answered = HashMap<String, Posted>;
 
-/// Posts `rate` new accounts a second for `seconds`.
+/// Posts `rate` new accounts a second for `seconds`, to so many workers, after so many events.
 pub async fn measure(
     ground: &Arc<Ground>,
     site: &Site,
     loads: &Loads,
     (rate, seconds): (u32, u32),
-    workers: usize,
+    (workers, before): (usize, u64),
 ) -> Latency {
     let mut roles = site.workers(workers).await;
     let intake = site.start("intake", 0);
@@ -105,18 +105,18 @@ pub async fn measure(
         .map(|i| loads.event(Load::AllNew, i, events))
         .map(|event| (event.id.clone(), event.json().expect("JSON")))
         .collect();
-    let before: f64 = roles.iter().map(Process::cpu).sum();
+    let used: f64 = roles.iter().map(Process::cpu).sum();
     let begun = Instant::now();
     let answered = post(&http, &format!("{base}/v1/logins"), bodies, rate).await;
     let posting = begun.elapsed().as_secs_f64();
-    site.committed(events).await;
+    site.committed(before + events).await;
     let after: f64 = roles.iter().map(Process::cpu).sum();
     drop(stopping);
     let seen = reading.await.expect("read");
     let peak = roles[..workers].iter().map(Process::peak);
     let latency = Latency {
         rate: events as f64 / posting,
-        cpu_per_million: (after - before) / events as f64 * 1e6,
+        cpu_per_million: (after - used) / events as f64 * 1e6,
         peak_mib: peak.fold(0.0, f64::max),
         load: load(),
         ..figures(&answered, &seen, begun + WARM)

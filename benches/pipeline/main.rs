@@ -10,6 +10,7 @@
 //!   transactions as large as the run's, without logic (`kafka`).
 //! - **PostgreSQL**: the statements that one worker sent for the load, recorded on their way, replayed
 //!   with their values without logic (`trace`, `replay`).
+//! - **again**: `unilink replay` of what a worker has taken, and live logins beside it (`again`).
 //! - **plain**: a consumer that takes one event at a time (`plain`).
 //!
 //! All of it shares one machine, so that an event which needs both takes at least the sum of what
@@ -24,6 +25,7 @@
     reason = "a benchmark may stop, and rounds"
 )]
 
+mod again;
 #[path = "../../tests/services/guard.rs"]
 mod guard;
 mod kafka;
@@ -59,7 +61,7 @@ struct Options {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "throughput,ceilings,plain,latency,scale"
+        default_value = "throughput,ceilings,plain,latency,scale,again"
     )]
     parts: Vec<Part>,
     /// With which loads
@@ -115,6 +117,8 @@ enum Part {
     Latency,
     /// Throughput by accounts stored before
     Scale,
+    /// `unilink replay` of a load that changes nothing, and the latency beside it
+    Again,
 }
 
 /// A benchmark under way.
@@ -149,6 +153,9 @@ async fn main() {
     }
     if bench.wants(Part::Latency) {
         bench.latency(&loads, &stock).await;
+    }
+    if bench.wants(Part::Again) {
+        bench.again(&loads, &stock).await;
     }
     bench.ground.services.drop_database(&stock).await;
     if bench.wants(Part::Scale) {
@@ -319,10 +326,28 @@ impl Bench {
             eprintln!("latency, {workers} workers …");
             let site = Site::new(&self.ground, Some(stock), None).await;
             let pace = (self.options.rate, self.options.seconds);
-            let found = latency::measure(&self.ground, &site, loads, pace, workers).await;
+            let found = latency::measure(&self.ground, &site, loads, pace, (workers, 0)).await;
             self.figures.latency.push((workers, found));
             site.end().await;
         }
+    }
+
+    async fn again(&mut self, loads: &Loads, stock: &str) {
+        eprintln!("again …");
+        let mut site = Site::new(&self.ground, Some(stock), None).await;
+        let records = self.records(again::LOAD, loads, &site);
+        let task = Task {
+            load: again::LOAD,
+            records: &records,
+            stored: loads.stored,
+            workers: 1,
+        };
+        self.figures.again = Some(again::rates(&self.ground, &mut site, &task).await);
+        site.end().await;
+        let pace = (self.options.rate, self.options.seconds);
+        let repeats = |site: &Site| self.records(again::LOAD, loads, site);
+        let beside = again::latencies(&self.ground, loads, stock, repeats, pace).await;
+        self.figures.beside = Some(beside);
     }
 
     async fn scale(&mut self, accounts: u64) {

@@ -1,5 +1,6 @@
 //! The figures, as a table and as JSON.
 
+use crate::again::Again;
 use crate::latency::Latency;
 use crate::loads::Load;
 use crate::measure::Measured;
@@ -75,6 +76,10 @@ pub struct Figures {
     pub latency: Vec<(usize, Latency)>,
     /// By accounts stored.
     pub scale: Vec<Scale>,
+    /// Replays.
+    pub again: Option<Again>,
+    /// One worker's latency without and with a replay beside it.
+    pub beside: Option<[Latency; 2]>,
 }
 
 impl Figures {
@@ -87,6 +92,8 @@ impl Figures {
             rows: Vec::new(),
             latency: Vec::new(),
             scale: Vec::new(),
+            again: None,
+            beside: None,
         }
     }
 
@@ -118,6 +125,31 @@ impl Figures {
         }
         if !self.scale.is_empty() {
             self.print_scale();
+        }
+        self.print_again();
+    }
+
+    fn print_again(&self) {
+        if let Some(again) = &self.again {
+            let times = again.full_speed / again.live.rate;
+            println!(
+                "\nreplay of mostly-repeat, nothing changes: {:.0} events/s at full speed ({times:.2} of \
+                 the {:.0} of one live worker), {:.0} if it rests; load {:.1}",
+                again.full_speed, again.live.rate, again.polite, again.load
+            );
+        }
+        if let Some([without, with]) = &self.beside {
+            println!(
+                "live p50 and p99 in ms: {:.1}, {:.1} without a replay; {:.1}, {:.1} beside one: p99 times \
+                 {:.2} (goal 2); load {:.1} and {:.1}",
+                without.p50,
+                without.p99,
+                with.p50,
+                with.p99,
+                with.p99 / without.p99.max(0.1),
+                without.load,
+                with.load
+            );
         }
     }
 

@@ -142,6 +142,11 @@ impl Site {
         format!("{}.{of}", self.name)
     }
 
+    /// The real binary, here.
+    pub fn command(&self) -> Command {
+        command(&self.dir)
+    }
+
     /// A role of the real binary.
     pub fn start(&self, role: &'static str, n: usize) -> Process {
         let (log, address) = (self.dir.join(format!("{role}-{n}.log")), address());

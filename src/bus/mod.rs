@@ -220,6 +220,9 @@ pub trait Bus: Send + Sync {
     /// Creates what is missing and tells how the topics are, in the order asked. `Refused` if one has
     /// another number of partitions.
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError>;
+    /// For each partition of a topic, the first offset of a record that the bus took at `at` or later;
+    /// the next to be written if there is none.
+    async fn offsets_at(&self, topic: &Arc<str>, at: Millis) -> Result<Vec<i64>, BusError>;
     /// What the group remembers of each partition of the input topic, without joining it.
     async fn group(&self) -> Result<Vec<Assigned>, BusError>;
     /// Sets what the group remembers, as an operator does. `Refused` while it has members, even

@@ -3,22 +3,31 @@
 
 mod api;
 pub mod assemble;
+mod backfill;
 mod check;
+mod confirm;
 pub mod demo;
 mod driver;
 mod intake;
+mod jobs;
 mod keys;
 mod migrate;
+mod operator;
+mod outcome;
 mod patience;
 pub mod prepare;
+mod progress;
 mod reach;
 mod rebuild;
+mod replay;
 mod report;
 mod role;
 mod serve;
 mod simulate;
 mod tail;
 mod topics;
+mod work;
+mod work_args;
 mod worker;
 
 use crate::config::{Config, Environment};
@@ -83,6 +92,13 @@ enum Command {
     /// Make the store anew from the topics (an empty or restored database), or the topics from the store
     /// (lost or resized topics). All workers must be stopped; interrupted, it is run again
     Rebuild(rebuild::RebuildArgs),
+    /// Go through a range of the login topic once more, beside the workers: what is known by now (a platform,
+    /// a secret, a follower) reaches logins of before. No code is sent again; --dry-run says what would be
+    /// linked and asked, and changes nothing. Interrupted, it is gone on with by --resume
+    Replay(Box<replay::ReplayArgs>),
+    /// Ask WeChat about accounts of an official account that have no unionid, and, with --followers, about
+    /// everybody who follows it; of other apps, say how many there are. Dry runs and jobs as of `replay`
+    Backfill(Box<backfill::BackfillArgs>),
     /// Make a key file, or show its public keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -157,6 +173,8 @@ async fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Migrate => migrate::run(config(&common)?).await,
         Command::Check(args) => check::run(config(&common)?, args).await,
         Command::Rebuild(args) => rebuild::run(config(&common)?, args).await,
+        Command::Replay(args) => replay::run(config(&common)?, *args).await,
+        Command::Backfill(args) => backfill::run(config(&common)?, *args).await,
         Command::Keys(command) => keys::run(&command),
         Command::Simulate(args) => simulate::run(args).await,
         Command::Tail(args) => tail::run(config(&common)?, args).await,

@@ -2,19 +2,19 @@
 
 use super::Failure;
 use super::assemble::{needs_store, site};
+use super::confirm::Consent;
+use super::operator::{Operator, OperatorArgs};
+use super::progress::{Progress, until_signalled};
 use super::reach::{asked, present};
 use crate::bus::TopicState;
 use crate::config::Config;
 use crate::rebuild::{Done, RebuildError, Site, Watch, from_store, from_topics};
-use crate::store::{Origin, Totals};
+use crate::store::{Audit, Job, Origin, Totals};
 use clap::{Args, ValueEnum};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::{BufRead, IsTerminal, Write};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-/// Lines of progress where there is no terminal.
-const LINE_EVERY: Duration = Duration::from_secs(5);
+/// Jobs that are looked at: the newest.
+const JOBS: usize = 100;
 
 /// Options of `rebuild`.
 #[derive(Debug, Args)]
@@ -25,9 +25,10 @@ pub struct RebuildArgs {
     /// Say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask
-    #[arg(short, long)]
-    yes: bool,
+    #[command(flatten)]
+    consent: Consent,
+    #[command(flatten)]
+    operator: OperatorArgs,
 }
 
 /// Where the truth is.
@@ -55,34 +56,73 @@ impl From {
 pub async fn run(config: Config, args: RebuildArgs) -> Result<(), Failure> {
     needs_store(&config)?;
     let origin = args.from.origin();
-    let watch = Arc::new(Progress::default());
-    let site = site(&config, Arc::clone(&watch) as Arc<dyn Watch>).await?;
+    let watch = Arc::new(Progress::new(false));
+    let mut site = site(&config, Arc::clone(&watch) as Arc<dyn Watch>).await?;
     let wanted = config.topics.specs();
     present(&*site.bus, &wanted).await?;
     site.bus.place(&[]).await.map_err(Failure::failed)?;
     let states = site.bus.topics(&asked(&wanted)).await;
     let states = states.map_err(Failure::failed)?;
     let before = site.store.totals().await.map_err(Failure::failed)?;
-    let plan = plan(&site, origin, &states, &before);
+    let open = open_jobs(&site).await?;
+    let plan = format!("{}{open}", plan(&site, origin, &states, &before));
     if args.dry_run {
         println!("{plan}");
         return Ok(());
     }
-    agreed(&args, &plan)?;
+    let operator = args.operator.operator()?;
+    args.consent.to(&plan)?;
+    site.stop = until_signalled()?;
     let done = match origin {
         Origin::Topics => from_topics(&site).await,
         Origin::Store => from_store(&site).await,
     };
     watch.finish();
     let done = done.map_err(failed)?;
+    let entry = audit(&site, operator, origin, &done);
+    site.store.audit(&entry).await.map_err(Failure::failed)?;
     let after = site.store.totals().await.map_err(Failure::failed)?;
     print(origin, &done, &before, &after);
     Ok(())
 }
 
+/// Jobs that end with the store's life.
+async fn open_jobs(site: &Site) -> Result<String, Failure> {
+    let jobs = site.store.jobs(JOBS).await.map_err(Failure::failed)?;
+    let now = site.store.identity();
+    let open = |job: &&Job| !job.done && job.life == (now.store, now.epoch);
+    Ok(match jobs.iter().filter(open).count() {
+        0 => String::new(),
+        open => format!(
+            "\n{open} jobs that were begun and are not done (`unilink replay --list`) end with it"
+        ),
+    })
+}
+
+/// What is noted of it.
+fn audit(site: &Site, operator: Operator, origin: Origin, done: &Done) -> Audit {
+    let detail = [("from", origin.word().to_owned())];
+    let counts = [
+        ("epoch", u64::from(done.epoch)),
+        ("accounts", done.accounts),
+        ("records", done.told),
+    ];
+    Audit {
+        at: (site.clock)(),
+        author: operator.author,
+        action: "rebuild".to_owned(),
+        note: operator.note,
+        detail: detail.map(|(name, word)| (name.to_owned(), word)).into(),
+        counts: counts.map(|(name, n)| (name.to_owned(), n)).into(),
+    }
+}
+
 fn failed(error: RebuildError) -> Failure {
     match error {
         RebuildError::Refused(_) => Failure::failed(error),
+        RebuildError::Stopped => Failure::Failed(format!(
+            "{error}: nobody else opens the store until the same command has run to its end"
+        )),
         _ => Failure::Failed(format!(
             "{error}. Run the same command again once that is mended"
         )),
@@ -124,26 +164,6 @@ fn plan(site: &Site, origin: Origin, states: &[TopicState], before: &Totals) -> 
     }
 }
 
-/// Somebody at the terminal says yes, or `--yes` stands for that.
-fn agreed(args: &RebuildArgs, plan: &str) -> Result<(), Failure> {
-    if args.yes {
-        return Ok(());
-    }
-    let usage = |why: &str| Err(Failure::Usage(format!("{plan}\n{why}")));
-    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
-        return usage("add --yes to do it");
-    }
-    eprint!("{plan}\nDo it? [y/N] ");
-    std::io::stderr().flush().map_err(Failure::failed)?;
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.map_err(Failure::failed)?;
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
-        return Ok(());
-    }
-    usage("nothing was done")
-}
-
 fn print(origin: Origin, done: &Done, before: &Totals, after: &Totals) {
     println!("rebuilt from the {}, epoch {}", origin.word(), done.epoch);
     let contested = |totals: &Totals| totals.contested_by_why.values().sum::<u64>();
@@ -169,59 +189,6 @@ fn print(origin: Origin, done: &Done, before: &Totals, after: &Totals) {
     ] {
         if count > 0 {
             println!("{count} {what}");
-        }
-    }
-}
-
-/// A bar on a terminal, a line now and then elsewhere.
-#[derive(Default)]
-struct Progress(Mutex<Option<Stage>>);
-
-struct Stage {
-    what: &'static str,
-    total: u64,
-    bar: ProgressBar,
-    last: Instant,
-}
-
-impl Progress {
-    fn finish(&self) {
-        let mut stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(stage) = stage.take() {
-            stage.bar.finish_and_clear();
-        }
-    }
-}
-
-impl Watch for Progress {
-    fn stage(&self, what: &'static str, total: u64) {
-        self.finish();
-        let target = ProgressDrawTarget::stderr_with_hz(10);
-        let bar = ProgressBar::with_draw_target(Some(total), target);
-        let style = "{bar:32} {human_pos}/{human_len} {msg}, {per_sec}, {eta} left";
-        let style = ProgressStyle::with_template(style);
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        bar.set_message(what);
-        if bar.is_hidden() {
-            eprintln!("{what}: {total} to go");
-        }
-        let last = Instant::now();
-        let mut stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *stage = Some(Stage {
-            what,
-            total,
-            bar,
-            last,
-        });
-    }
-
-    fn at(&self, done: u64) {
-        let mut stage = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(stage) = stage.as_mut() else { return };
-        stage.bar.set_position(done);
-        if stage.bar.is_hidden() && stage.last.elapsed() >= LINE_EVERY {
-            stage.last = Instant::now();
-            eprintln!("{}: {done} of {}", stage.what, stage.total);
         }
     }
 }

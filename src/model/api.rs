@@ -17,6 +17,8 @@ words! {
         AppToken = "app_token",
         /// `cgi-bin/user/info` and `user/info/batchget`.
         UserInfo = "user_info",
+        /// `cgi-bin/user/get`.
+        UserGet = "user_get",
         /// `wxa/checksession`.
         CheckSession = "checksession",
         /// `wxa/getpaidunionid`.

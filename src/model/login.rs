@@ -113,6 +113,17 @@ pub enum Payment {
     },
 }
 
+impl Payment {
+    /// The number that names it among those of its payer. Each call is a place where it could leak.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Transaction(number) => number.expose(),
+            Self::Order { out_trade_no, .. } => out_trade_no.expose(),
+        }
+    }
+}
+
 /// `encryptedData` and `iv` as WeChat handed them to the front end (`docs/wechat.md` §9).
 #[derive(Debug, Clone)]
 pub struct EncryptedData {

@@ -52,7 +52,7 @@ pub(super) async fn load(site: &Site, done: &mut Done) -> Result<u32, RebuildErr
             rules: &site.rules,
         };
         site.store.apply(&batch, &mut loading).await?;
-        site.watch.at(reading.read);
+        site.at(reading.read)?;
     }
 }
 

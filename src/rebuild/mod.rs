@@ -28,6 +28,7 @@ use crate::wire::Topics;
 use crate::worker::{Decoder, Records, RecoverError};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// Records read at once.
 const CHUNK: usize = 2_000;
@@ -60,6 +61,8 @@ pub struct Site {
     pub clock: Clock,
     /// Who watches.
     pub watch: Arc<dyn Watch>,
+    /// Told to stop: it ends after the page at hand.
+    pub stop: CancellationToken,
 }
 
 /// Watches a rebuild.
@@ -99,6 +102,9 @@ pub enum RebuildError {
     /// The ledger failed.
     #[error(transparent)]
     Memory(#[from] MemoryFault),
+    /// It was told to stop.
+    #[error("stopped before it was done")]
+    Stopped,
     /// It would do harm; the text names what to do instead.
     #[error("{0}")]
     Refused(String),
@@ -130,6 +136,15 @@ impl Site {
         // assignment that the bus was told of another store.
         self.bus.place(&[]).await?;
         Ok(before)
+    }
+
+    /// So much of the stage is done; whether to go on.
+    fn at(&self, done: u64) -> Result<(), RebuildError> {
+        self.watch.at(done);
+        if self.stop.is_cancelled() {
+            return Err(RebuildError::Stopped);
+        }
+        Ok(())
     }
 
     /// Makes the records of an epoch.

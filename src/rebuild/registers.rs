@@ -38,7 +38,7 @@ pub(super) async fn load(site: &Site, done: &mut Done) -> Result<(), RebuildErro
             }
         }
         site.store.load_tombstones(&stones).await?;
-        site.watch.at(reading.read);
+        site.at(reading.read)?;
     }
     let claims: Vec<_> = rulings.claims.into_iter().collect();
     let pairs: Vec<_> = rulings.pairs.into_iter().collect();

@@ -138,7 +138,7 @@ async fn tell_accounts(site: &Site, epoch: u32, done: &mut Done) -> Result<(), R
         let news = keys.accounts.iter().flat_map(|a| about(site, &view, a));
         put(site, news.map(|news| records.news(&news)), done).await?;
         done.accounts += keys.accounts.len() as u64;
-        site.watch.at(done.accounts);
+        site.at(done.accounts)?;
     }
 }
 

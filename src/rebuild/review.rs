@@ -40,7 +40,7 @@ pub(super) async fn all(site: &Site, epoch: u32, done: &mut Done) -> Result<(), 
         site.store.apply(&batch, &mut reviewing).await?;
         done.told += reviewing.told;
         done.accounts += facts.len() as u64;
-        site.watch.at(done.accounts);
+        site.at(done.accounts)?;
     }
 }
 

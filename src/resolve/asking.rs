@@ -2,6 +2,7 @@
 //! a payment, as a follower (`docs/wechat.md` §5, §7, §8). The first rung that tells a unionid ends the
 //! climb.
 
+use super::book::Book;
 use super::caller::{Caller, Missed};
 use super::climb::Climb;
 use super::codes::{Action, Api};
@@ -9,7 +10,7 @@ use super::followers::Followers;
 use super::ports::MemoryFault;
 use super::tokens::Tokens;
 use super::turns::Turns;
-use super::wechat::{CallError, Client, Follower, Profile};
+use super::wechat::{CallError, Client, Profile};
 use crate::model::{
     App, AppId, AppKind, DeadReason, Method, Millis, Payment, Reason, Secret, UnionId, UserToken,
 };
@@ -62,8 +63,10 @@ impl Asked {
 pub struct Asking {
     pub(super) caller: Arc<Caller>,
     pub(super) tokens: Arc<Tokens>,
-    followers: Followers,
+    pub(super) followers: Followers,
     turns: Turns,
+    /// What operators' work remembers of its questions.
+    pub(super) book: Option<Arc<Book>>,
 }
 
 /// What one question came to.
@@ -86,6 +89,7 @@ impl Asking {
             caller,
             tokens,
             turns: Turns::default(),
+            book: None,
         }
     }
 
@@ -171,15 +175,21 @@ impl Asking {
         token: &UserToken,
     ) -> Result<Told, MemoryFault> {
         let age = self.caller.now().since(climb.login.occurred_at);
-        if !token.reads_profile() || age > TOKEN_LIFE_MS {
-            climb.note(Reason::UserTokenRefused);
+        let late = age > TOKEN_LIFE_MS;
+        if !token.reads_profile() || late {
+            // Who goes through old logins is late himself: that says nothing of the login.
+            if self.book.is_none() || !late {
+                climb.note(Reason::UserTokenRefused);
+            }
             return Ok(Told::Answer);
         }
         let openid = climb.account.openid.clone();
         let request = |client: Client| async move { client.profile(&openid, token).await };
-        match self.caller.call(app, Api::SnsUserinfo, request).await {
-            Ok(Profile { openid, unionid }) if openid == climb.account.openid => {
-                self.told(climb, unionid, Method::SnsUserinfo);
+        let call = self.caller.call(app, Api::SnsUserinfo, request);
+        let what = (Api::SnsUserinfo, token.access_token.expose());
+        match self.once(app, climb, what, call).await {
+            Ok((Profile { openid, unionid }, at)) if openid == climb.account.openid => {
+                told(climb, unionid, Method::SnsUserinfo, at);
                 Ok(Told::Answer)
             }
             Err(Missed::Fault(fault)) if fault.action() == Action::Configuration => {
@@ -202,16 +212,20 @@ impl Asking {
     ) -> Result<Told, MemoryFault> {
         let age = self.caller.now().since(climb.login.occurred_at);
         if age > PAYMENT_LIFE_MS {
-            climb.note(Reason::PaymentGone);
+            if self.book.is_none() {
+                climb.note(Reason::PaymentGone);
+            }
             return Ok(Told::Answer);
         }
         let openid = &climb.account.openid;
         let request = |client: Client, token: Secret| async move {
             client.paid(openid, payment, &token).await
         };
-        match self.tokens.ask(app, Api::PaidUnionid, request).await {
-            Ok(unionid) => {
-                self.told(climb, unionid, Method::Paid);
+        let call = self.tokens.ask(app, Api::PaidUnionid, request);
+        let what = (Api::PaidUnionid, payment.text());
+        match self.once(app, climb, what, call).await {
+            Ok((unionid, at)) => {
+                told(climb, unionid, Method::Paid, at);
                 Ok(Told::Answer)
             }
             Err(Missed::Fault(fault)) => {
@@ -223,13 +237,9 @@ impl Asking {
     }
 
     async fn follower(&self, app: &App, climb: &mut Climb<'_>) -> Result<Told, MemoryFault> {
-        match self.followers.ask(app, climb.account.openid.clone()).await {
-            Ok(Follower {
-                subscribed: true,
-                unionid,
-                ..
-            }) => {
-                self.told(climb, unionid, Method::UserInfo);
+        match self.about_follower(app, &climb.account.openid).await {
+            Ok((follower, at)) if follower.subscribed => {
+                told(climb, follower.unionid, Method::UserInfo, at);
                 Ok(Told::Answer)
             }
             // Of others nothing is told, whatever stands there.
@@ -244,13 +254,14 @@ impl Asking {
             Err(missed) => later(missed),
         }
     }
+}
 
-    fn told(&self, climb: &mut Climb<'_>, unionid: Option<Result<UnionId, ()>>, method: Method) {
-        match unionid {
-            Some(Ok(unionid)) => climb.claim(unionid, method, self.caller.now()),
-            Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
-            None => climb.note(Reason::NoUnionid),
-        }
+/// What WeChat told at `at`.
+fn told(climb: &mut Climb<'_>, unionid: Option<Result<UnionId, ()>>, method: Method, at: Millis) {
+    match unionid {
+        Some(Ok(unionid)) => climb.claim(unionid, method, at),
+        Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
+        None => climb.note(Reason::NoUnionid),
     }
 }
 

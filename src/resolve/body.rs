@@ -10,8 +10,8 @@ use std::net::IpAddr;
 use zeroize::Zeroizing;
 
 /// Largest body read, in bytes. An identity answer has under 1 KiB; a batch of 100 users about 50,
-/// and remarks and tags may make it several times that.
-pub const MAX_BODY: usize = 512 * 1024;
+/// and remarks and tags may make it several times that; 10,000 followers have about 300.
+pub const MAX_BODY: usize = 1024 * 1024;
 /// Shortest and longest request id believed; the usual one has 26 characters.
 const RID_LENGTH: std::ops::RangeInclusive<usize> = 8..=64;
 
@@ -162,6 +162,37 @@ impl Body {
             _ => Err(BodyFault::Field(name)),
         };
         items.into_iter().map(object).collect()
+    }
+
+    /// Takes an object out; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`BodyFault::Field`] when the field holds anything else.
+    pub fn take_object(&mut self, name: &'static str) -> Result<Option<Self>, BodyFault> {
+        match self.fields.remove(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(fields)) => Ok(Some(Self { fields })),
+            // PHP's way to write an empty one.
+            Some(Value::Array(items)) if items.is_empty() => Ok(None),
+            Some(_) => Err(BodyFault::Field(name)),
+        }
+    }
+
+    /// Takes a list of texts out; none if it is not there.
+    ///
+    /// # Errors
+    /// [`BodyFault::Field`] when the field holds anything else.
+    pub fn take_texts(&mut self, name: &'static str) -> Result<Vec<String>, BodyFault> {
+        let items = match self.fields.remove(name) {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::Array(items)) => items,
+            Some(_) => return Err(BodyFault::Field(name)),
+        };
+        let text = |item| match item {
+            Value::String(text) => Ok(text.trim().to_owned()),
+            _ => Err(BodyFault::Field(name)),
+        };
+        items.into_iter().map(text).collect()
     }
 
     /// The address that `errmsg` names (40164, `docs/wechat.md` §2). Nothing else comes through.

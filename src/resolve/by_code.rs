@@ -21,7 +21,13 @@ impl Parts {
             let detail = "the appid is not configured";
             return Ok(Resolved::Dead(DeadReason::UnknownApp, detail));
         };
-        match self.exchange.exchange(app, code, login.occurred_at).await? {
+        let exchanged = if self.spends {
+            self.exchange.exchange(app, code, login.occurred_at).await?
+        } else {
+            let remembered = self.exchange.remembered(app, code).await?;
+            remembered.unwrap_or(Exchanged::Later(None))
+        };
+        match exchanged {
             Exchanged::Session(session, at) => {
                 self.by_session(login, session, data, at, attempt).await
             }
@@ -48,6 +54,8 @@ impl Parts {
         let backoff = now.plus(backoff_ms(attempt.number, LONGEST_BACKOFF_MS));
         Resolved::Later(Box::new(Later {
             interim: None,
+            reason: None,
+            unasked: false,
             for_key: false,
             next_at: when(now, backoff),
             expires_at: login.occurred_at.plus(self.code_end_ms()),

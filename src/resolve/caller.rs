@@ -1,16 +1,17 @@
 //! A call to WeChat with everything around it: the gate before, the count and the reaction to what
 //! ails the app after. What ails the item is left to who asked.
 
+use super::book::Tally;
 use super::codes::{self, Action, Api};
 use super::failure::{CallError, CallFailure};
-use super::gate::{Cause, Gates, Pass};
+use super::gate::{Cause, Gates, Pass, Stopped};
 use super::ports::{MemoryFault, Shelf};
 use super::wechat::Client;
 use crate::clock::Clock;
 use crate::model::{App, AppId, Millis};
 use crate::telemetry;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 /// What is told a moment later elsewhere is waited for, in milliseconds: clocks are not equal.
@@ -45,6 +46,8 @@ pub struct Caller {
     gates: Arc<Gates>,
     shelf: Arc<dyn Shelf>,
     clock: Clock,
+    /// Calls that were made since they were last taken.
+    made: Mutex<Tally>,
 }
 
 impl Caller {
@@ -56,6 +59,7 @@ impl Caller {
             gates,
             shelf,
             clock,
+            made: Mutex::default(),
         }
     }
 
@@ -69,6 +73,18 @@ impl Caller {
     #[must_use]
     pub fn shelf(&self) -> &Arc<dyn Shelf> {
         &self.shelf
+    }
+
+    /// Calls that were made since this was last asked.
+    #[must_use]
+    pub fn take_made(&self) -> Tally {
+        std::mem::take(&mut *self.made.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What keeps the app from being asked.
+    #[must_use]
+    pub fn stopped(&self, app: &AppId) -> Option<Stopped> {
+        self.gates.stopped(app, self.now())
     }
 
     /// The time.
@@ -107,6 +123,7 @@ impl Caller {
         request: impl Future<Output = Result<T, CallError>>,
     ) -> Result<T, Missed> {
         let begun = Instant::now();
+        self.note_made(app, api);
         let answer = request.await;
         count(app, api, begun, &answer);
         match answer {
@@ -140,6 +157,11 @@ impl Caller {
         let pass = self.admit(app, api).await?;
         let request = request(self.client.clone());
         self.run(pass, app, api, request).await
+    }
+
+    fn note_made(&self, app: &App, api: Api) {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        *made.entry((app.id.clone(), api)).or_default() += 1;
     }
 
     /// Until when the API is parked for the app, if it is.

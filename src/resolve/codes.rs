@@ -73,7 +73,7 @@ enum Credential {
 fn credential(api: Api) -> Credential {
     match api {
         Api::Code2Session | Api::OauthToken | Api::AppToken => Credential::AppSecret,
-        Api::UserInfo | Api::CheckSession | Api::PaidUnionid => Credential::AppToken,
+        Api::UserInfo | Api::UserGet | Api::CheckSession | Api::PaidUnionid => Credential::AppToken,
         Api::SnsUserinfo => Credential::UserToken,
         Api::ComponentCode2Session | Api::ComponentOauthToken => Credential::ComponentToken,
     }

@@ -247,6 +247,19 @@ impl Exchange {
         }
     }
 
+    /// What is noted of a code, which is not sent; `None`: nothing.
+    ///
+    /// # Errors
+    /// The memory is not available.
+    pub async fn remembered(
+        &self,
+        app: &App,
+        code: &Secret,
+    ) -> Result<Option<Exchanged>, MemoryFault> {
+        let marks = self.ledger.marks(app, code);
+        self.ledger.known(&marks, self.caller.now()).await
+    }
+
     async fn credential(&self, app: &App) -> Result<Credential, Missed> {
         if let Some(component) = &app.component {
             let Some(token) = read_token(&component.token_file).await else {

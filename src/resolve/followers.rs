@@ -5,7 +5,7 @@
 use super::caller::Missed;
 use super::codes::{Action, Api};
 use super::tokens::Tokens;
-use super::wechat::{Follower, MAX_BATCH};
+use super::wechat::{Client, Follower, FollowerPage, MAX_BATCH};
 use crate::model::{App, AppId, OpenId};
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,7 +20,8 @@ const BATCHES: usize = 4;
 /// People that may wait to be gathered, per app.
 const QUEUE: usize = 1_024;
 
-type Answer = Result<Follower, Missed>;
+/// What WeChat tells of one person.
+pub type Answer = Result<Follower, Missed>;
 
 struct Asked {
     openid: OpenId,
@@ -54,6 +55,24 @@ impl Followers {
         let queue = self.queue(app);
         queue.send(asked).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
+    }
+
+    /// What WeChat tells of each of these people, at most [`MAX_BATCH`] of them, in one call unless one of
+    /// the openids is none.
+    pub async fn ask_batch(&self, app: &App, openids: Vec<OpenId>) -> Vec<(OpenId, Answer)> {
+        let mut answers = Vec::with_capacity(openids.len());
+        let tell = |openid, answer| answers.push((openid, answer));
+        ask_all(&self.tokens, app, openids, tell).await;
+        answers
+    }
+
+    /// A page of the list of those who follow, from the first or after `after`.
+    ///
+    /// # Errors
+    /// [`Missed`].
+    pub async fn page(&self, app: &App, after: Option<&OpenId>) -> Result<FollowerPage, Missed> {
+        let page = |client: Client, token| async move { client.follower_page(after, &token).await };
+        self.tokens.ask(app, Api::UserGet, page).await
     }
 
     fn queue(&self, app: &App) -> mpsc::Sender<Asked> {
@@ -112,7 +131,24 @@ async fn answer(tokens: &Tokens, app: &App, batch: Vec<Asked>) {
     for asked in batch {
         askers.entry(asked.openid).or_default().push(asked.answer);
     }
-    let mut parts = vec![askers.keys().cloned().collect::<Vec<_>>()];
+    let openids = askers.keys().cloned().collect();
+    ask_all(tokens, app, openids, |openid, answer| {
+        for asker in askers.remove(&openid).unwrap_or_default() {
+            asker.send(answer.clone()).ok();
+        }
+    })
+    .await;
+}
+
+/// Asks about people, at most a batch of them, and halves what one bad openid spoils; tells of each as
+/// soon as it is known.
+async fn ask_all(
+    tokens: &Tokens,
+    app: &App,
+    openids: Vec<OpenId>,
+    mut tell: impl FnMut(OpenId, Answer) + Send,
+) {
+    let mut parts = vec![openids];
     while let Some(part) = parts.pop() {
         let mut told: FxHashMap<OpenId, Answer> = FxHashMap::default();
         match look_up(tokens, app, &part).await {
@@ -133,21 +169,16 @@ async fn answer(tokens: &Tokens, app: &App, batch: Vec<Asked>) {
         for openid in part {
             // Nobody promises that the answer names everybody.
             let answer = told.remove(&openid).unwrap_or(Err(Missed::Later(None)));
-            for asker in askers.remove(&openid).unwrap_or_default() {
-                asker.send(answer.clone()).ok();
-            }
+            tell(openid, answer);
         }
     }
 }
 
 async fn look_up(tokens: &Tokens, app: &App, part: &[OpenId]) -> Result<Vec<Follower>, Missed> {
     if let [openid] = part {
-        let one = |client: super::wechat::Client, token| async move {
-            client.follower(openid, &token).await
-        };
+        let one = |client: Client, token| async move { client.follower(openid, &token).await };
         return Ok(vec![tokens.ask(app, Api::UserInfo, one).await?]);
     }
-    let all =
-        |client: super::wechat::Client, token| async move { client.followers(part, &token).await };
+    let all = |client: Client, token| async move { client.followers(part, &token).await };
     tokens.ask(app, Api::UserInfo, all).await
 }

@@ -13,7 +13,7 @@ use super::rungs::Attempt;
 pub use super::slots::Place;
 use super::slots::Slots;
 use crate::clock::Clock;
-use crate::model::{AppId, Apps, DeadReason, Login, Millis, Room, Sighting};
+use crate::model::{AppId, Apps, DeadReason, Login, Millis, Reason, Room, Sighting};
 use crate::seal::Keys;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,6 +37,10 @@ pub enum Resolved {
 pub struct Later {
     /// The account, if known, linked unresolved meanwhile.
     pub interim: Option<Sighting>,
+    /// Why there would be no unionid if it ended now, as far as is known.
+    pub reason: Option<Reason>,
+    /// Whether something is still to be asked.
+    pub unasked: bool,
     /// Whether a session key for the account would make it due at once.
     pub for_key: bool,
     /// When it is due.
@@ -59,6 +63,8 @@ pub struct Parts {
     pub memory: Arc<dyn Memory>,
     /// The time.
     pub clock: Clock,
+    /// Whether codes are sent; else only what is noted of them counts.
+    pub spends: bool,
 }
 
 /// Everything a resolution needs.
@@ -136,6 +142,29 @@ impl Ladder {
         let since = Some(since);
         let attempt = Attempt { number, since };
         self.climb(login, attempt, place, DEFERRED_BUDGET).await
+    }
+
+    /// Resolves a login for operators' work, which waits for as long as it takes and bounds by itself how
+    /// much is under way. `attempt` counts from 0.
+    ///
+    /// # Errors
+    /// The memory is not available.
+    pub async fn resolve_patiently(
+        &self,
+        login: &Login,
+        attempt: u32,
+    ) -> Result<Resolved, MemoryFault> {
+        if let Some(resolved) = self.at_once(login) {
+            return Ok(resolved);
+        }
+        let (number, since) = (attempt, None);
+        self.parts.climb_up(login, Attempt { number, since }).await
+    }
+
+    /// Asks about accounts.
+    #[must_use]
+    pub fn asking(&self) -> &Arc<Asking> {
+        &self.parts.asking
     }
 
     /// Sends no code any more, and waits, for some seconds at most, until what WeChat said of those that

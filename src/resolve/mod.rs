@@ -10,7 +10,9 @@
 pub mod asking;
 mod backoff;
 pub mod body;
+pub mod book;
 mod breaker;
+mod by_book;
 mod by_code;
 pub mod caller;
 mod climb;
@@ -21,6 +23,7 @@ pub mod failure;
 mod flights;
 pub mod followers;
 pub mod gate;
+mod kept;
 pub mod ladder;
 pub mod ledger;
 mod notes;

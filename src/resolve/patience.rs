@@ -65,6 +65,8 @@ mod tests {
     fn later(for_key: bool) -> Resolved {
         Resolved::Later(Box::new(Later {
             interim: None,
+            reason: None,
+            unasked: false,
             for_key,
             next_at: crate::model::Millis(0),
             expires_at: crate::model::Millis(0),

@@ -152,3 +152,21 @@ pub trait Shelf: Send + Sync {
     /// What waits for the app is due at once: WeChat answers it again.
     async fn hasten(&self, app: &AppId) -> Result<(), MemoryFault>;
 }
+
+/// A question about an account, as its answer is filed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Asked {
+    /// About whom.
+    pub account: Account,
+    /// A keyed hash of what was asked.
+    pub what: [u8; 16],
+}
+
+/// Remembers what WeChat answered to operators' work. Live work has none.
+#[async_trait]
+pub trait Answers: Send + Sync {
+    /// What was answered at `since` or later.
+    async fn known(&self, asked: Asked, since: Millis) -> Result<Option<Found>, MemoryFault>;
+    /// Makes answers durable before it returns: the question, when it was answered, the sealed answer.
+    async fn keep(&self, answers: Vec<(Asked, Millis, Vec<u8>)>) -> Result<(), MemoryFault>;
+}

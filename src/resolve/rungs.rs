@@ -145,6 +145,7 @@ impl Parts {
         attempt: Attempt,
     ) -> Resolved {
         let now = (self.clock)();
+        let unasked = matches!(asked, Asked::Later { .. });
         let (next_at, expires_at) = match (asked, key_until) {
             (Asked::Dead(reason, detail), _) => return Resolved::Dead(reason, detail),
             (_, _) if !climb.claims.is_empty() => return end(climb),
@@ -161,6 +162,8 @@ impl Parts {
             }
         };
         Resolved::Later(Box::new(Later {
+            reason: climb.reason,
+            unasked,
             interim: Some(interim(climb)),
             for_key: key_until.is_some(),
             next_at,
@@ -179,6 +182,8 @@ impl Parts {
         let life = openid.as_ref().map_or_else(code_end, |_| KEY_WAIT_MS);
         Resolved::Later(Box::new(Later {
             interim: openid.map(|openid| interim(self.climb(login, openid))),
+            reason: None,
+            unasked: true,
             for_key: false,
             next_at: now.plus(backoff_ms(attempt.number, LONGEST_BACKOFF_MS)),
             expires_at: login.occurred_at.max(now).plus(life),

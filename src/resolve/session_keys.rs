@@ -125,8 +125,10 @@ impl Asking {
         let request = |client: Client, token: Secret| async move {
             client.check_session(openid, key, &token).await
         };
-        let missed = match self.tokens.ask(app, Api::CheckSession, request).await {
-            Ok(()) => return Ok(Checked::Newest),
+        let call = self.tokens.ask(app, Api::CheckSession, request);
+        let what = (Api::CheckSession, key.expose());
+        let missed = match self.once(app, climb, what, call).await {
+            Ok(_) => return Ok(Checked::Newest),
             Err(missed) => missed,
         };
         Ok(match missed {

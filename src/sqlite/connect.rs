@@ -1,8 +1,9 @@
 //! The first moments of a file, when two processes may create it at once.
 
+use super::Fault;
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
-use sqlx::{ConnectOptions, Connection, SqlSafeStr};
+use sqlx::{ConnectOptions, Connection, Row, SqlSafeStr};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -37,6 +38,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         5,
         "sends",
         include_str!("../../migrations/sqlite/0005_sends.sql"),
+    ),
+    (
+        6,
+        "operate",
+        include_str!("../../migrations/sqlite/0006_operate.sql"),
+    ),
+    (
+        7,
+        "jobs",
+        include_str!("../../migrations/sqlite/0007_jobs.sql"),
     ),
 ];
 
@@ -84,4 +95,32 @@ pub(super) async fn migrate(conn: &mut SqliteConnection) -> Result<(), MigrateEr
     let mut tx = conn.begin_with("BEGIN IMMEDIATE").await?;
     migrations.run_direct(None, &mut *tx, false).await?;
     Ok(tx.commit().await?)
+}
+
+/// Refuses a file that is not exactly of this program's schema.
+pub(super) async fn check(conn: &mut SqliteConnection) -> Result<(), Fault> {
+    let newest = MIGRATIONS.iter().map(|(version, ..)| *version).max();
+    let sql = "SELECT coalesce(max(version), 0), count(*) FROM _sqlx_migrations WHERE success";
+    let applied = sqlx::query(sql).fetch_one(&mut *conn).await;
+    let applied =
+        applied.and_then(|row| Ok((row.try_get::<i64, _>(0)?, row.try_get::<i64, _>(1)?)));
+    let known = i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX);
+    match applied {
+        Ok((last, count)) if Some(last) == newest && count == known => Ok(()),
+        Ok((last, _)) if Some(last) > newest => Err(Fault::Unavailable(
+            "the store was brought up to date by a newer version of unilink: use that one"
+                .to_owned(),
+        )),
+        Err(error) if !is_none(&error) => Err(error.into()),
+        _ => Err(Fault::Unavailable(
+            "the store is of an older version: start `unilink serve` of this version once, which \
+             brings it up to date"
+                .to_owned(),
+        )),
+    }
+}
+
+/// Whether there is no such table.
+fn is_none(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(e) if e.message().contains("no such table"))
 }

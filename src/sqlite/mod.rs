@@ -11,7 +11,7 @@ mod value;
 pub use rows::{Insert, Select};
 pub use value::{Fault, Val, bind};
 
-use connect::{connect, create, migrate};
+use connect::{check, connect, create, migrate};
 use rows::{INSERT_STEPS, rows_sql, steps};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
@@ -43,6 +43,8 @@ pub trait Trace: Send + Sync {
 pub struct Options {
     /// Sees every statement.
     pub trace: Option<Arc<dyn Trace>>,
+    /// Neither made nor migrated: a process of another version may be at work in it.
+    pub as_it_is: bool,
 }
 
 /// The open file.
@@ -79,7 +81,7 @@ impl File {
     pub async fn open(path: &Path, options: Options) -> Result<Arc<Self>, Fault> {
         let base = SqliteConnectOptions::new()
             .filename(path)
-            .create_if_missing(true)
+            .create_if_missing(!options.as_it_is)
             .page_size(8192)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
@@ -93,11 +95,18 @@ impl File {
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
             .disable_statement_logging();
         let writer = base.clone().pragma("cache_size", (-CACHE_KIB).to_string());
-        create(path).map_err(|e| Fault::Unavailable(e.to_string()))?;
-        let mut conn = connect(&writer).await?;
-        migrate(&mut conn)
-            .await
-            .map_err(|e| Fault::Corrupt(format!("migrations of {}: {e}", path.display())))?;
+        let conn = if options.as_it_is {
+            let mut conn = connect(&writer).await?;
+            check(&mut conn).await?;
+            conn
+        } else {
+            create(path).map_err(|e| Fault::Unavailable(e.to_string()))?;
+            let mut conn = connect(&writer).await?;
+            let migrated = migrate(&mut conn).await;
+            let failed = |e| Fault::Corrupt(format!("migrations of {}: {e}", path.display()));
+            migrated.map_err(failed)?;
+            conn
+        };
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             // A ping per snapshot would tell nothing: the file does not hang up.

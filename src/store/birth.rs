@@ -20,6 +20,18 @@ pub(super) enum Opens {
     Role,
     /// A rebuild, which may change partitions and group.
     Rebuild,
+    /// An operator's command: as a role, but a store that nobody has used yet is none.
+    Operator,
+}
+
+/// For a store that has no row of its own yet.
+pub(super) fn unborn(opens: Opens) -> Result<(), StoreError> {
+    if opens != Opens::Operator {
+        return Ok(());
+    }
+    Err(StoreError::Mismatch(
+        "this store was never used: start a worker (or `unilink serve`) first".to_owned(),
+    ))
 }
 
 /// Refuses a store in the middle of a rebuild.

@@ -5,7 +5,9 @@
 //! and writes, in one transaction, what it answers.
 
 mod birth;
+mod jobs;
 mod marks;
+mod operate;
 pub mod postgres;
 mod rebuild;
 mod records;
@@ -14,6 +16,8 @@ mod sends;
 pub mod sqlite;
 mod types;
 
+pub use jobs::{Answer, Hold, Job, JobNote, NewJob, Question};
+pub use operate::{Audit, Operate, Page, State, Which};
 pub use rebuild::{Buried, Move, Origin, Rebirth, Rebuild, UnderWay};
 pub use sends::{Claim, Claimed, NOTICE_MS, Release, Sending};
 pub use types::{

@@ -1,7 +1,7 @@
 //! What only a rebuild does to a store: taking rows from the topics, or giving it a new life beside
 //! new topics. Nobody else opens a store while a rebuild is under way, or after one was interrupted.
 
-use super::{Birth, Deferred, Identity, Store, StoreError};
+use super::{Birth, Deferred, Identity, Operate, StoreError};
 use crate::model::{Account, Millis, UserId};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -94,7 +94,7 @@ pub struct Rebirth {
 
 /// A store that is being rebuilt.
 #[async_trait]
-pub trait Rebuild: Store {
+pub trait Rebuild: Operate {
     /// Which rebuild has begun and not ended.
     async fn under_way(&self) -> Result<Option<UnderWay>, StoreError>;
 

@@ -1,5 +1,6 @@
 //! What goes in and out of a store.
 
+use super::JobNote;
 use crate::bus::Record;
 use crate::model::{
     Account, AccountRow, AppId, Changes, ClaimRow, EventId, Keys, Millis, SealedKey, UserId,
@@ -80,6 +81,9 @@ pub struct Write {
     pub changes: Changes,
     /// Records for the outbox, by partition of the login topic.
     pub outbox: BTreeMap<u32, Vec<Record>>,
+    /// Progress of the job that the batch is part of, written with it. Refused (and all else with it)
+    /// if the job is another's by now, or the store's life another.
+    pub job: Option<JobNote>,
 }
 
 /// One row of the outbox: all records of one batch for one partition.
@@ -270,4 +274,6 @@ pub struct Prune {
     pub ledger_before: Millis,
     /// Session keys from before this go.
     pub session_keys_before: Millis,
+    /// Answers to operators' questions from before this go.
+    pub answers_before: Millis,
 }

@@ -3,7 +3,7 @@
 
 use super::event::{ce, id, json, keyed, pair, types};
 use super::field::{FieldError, read};
-use super::operator::{SIGNATURE, Signer};
+use super::operator::{SIGNATURE, Signer, check_words};
 use super::{Time, Topics};
 use crate::bus::Record;
 use crate::model::{
@@ -15,11 +15,6 @@ use serde::{Deserialize, Serialize};
 /// The latest time wins, so one from the future would win for ever; and an erasure of the future
 /// would swallow logins to come. Milliseconds ahead of the record's own time.
 const MAX_AHEAD: i64 = 5 * 60_000;
-/// Longest author, in bytes: a name or an address.
-const MAX_AUTHOR: usize = 128;
-/// Longest note, in bytes.
-const MAX_NOTE: usize = 1024;
-
 /// What an operator says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -315,24 +310,6 @@ pub(super) fn account(
 fn not_ahead(field: &str, at: Time, recorded_at: Millis) -> Result<(), FieldError> {
     if at.0 > recorded_at.plus(MAX_AHEAD) {
         return Err(FieldError::invalid(field, "lies more than 5 minutes ahead"));
-    }
-    Ok(())
-}
-
-fn check_words(author: &str, note: &str) -> Result<(), FieldError> {
-    for (field, text, max) in [("author", author, MAX_AUTHOR), ("note", note, MAX_NOTE)] {
-        if text.len() > max {
-            return Err(FieldError::invalid(
-                field,
-                format!("is longer than {max} bytes"),
-            ));
-        }
-    }
-    if author.trim().is_empty() || author.chars().any(char::is_control) {
-        return Err(FieldError::invalid(
-            "author",
-            "must say who decides, in one line",
-        ));
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 //! since decisions and erasures carry their own time and are joins.
 
 use super::event::header;
+use super::field::FieldError;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
@@ -14,6 +15,10 @@ use std::fmt;
 /// The header that carries the signature.
 pub const SIGNATURE: &str = "unilink_signature";
 const SCHEME: &str = "ed25519";
+/// Longest author, in bytes: a name or an address.
+const MAX_AUTHOR: usize = 128;
+/// Longest note, in bytes.
+const MAX_NOTE: usize = 1024;
 
 /// Why a decision or an erasure is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -135,6 +140,28 @@ fn parse_key(text: &str) -> Option<(String, VerifyingKey)> {
 
 fn message(ce_type: &str, value: &[u8]) -> Vec<u8> {
     [ce_type.as_bytes(), &[0], value].concat()
+}
+
+/// Whether these can stand behind an operator's deed: who, and why.
+///
+/// # Errors
+/// [`FieldError`] names `author` or `note`.
+pub fn check_words(author: &str, note: &str) -> Result<(), FieldError> {
+    for (field, text, max) in [("author", author, MAX_AUTHOR), ("note", note, MAX_NOTE)] {
+        if text.len() > max {
+            return Err(FieldError::invalid(
+                field,
+                format!("is longer than {max} bytes"),
+            ));
+        }
+    }
+    if author.trim().is_empty() || author.chars().any(char::is_control) {
+        return Err(FieldError::invalid(
+            "author",
+            "must say who decides, in one line",
+        ));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -231,6 +231,7 @@ impl Planner for Work<'_> {
                 Step::Write(Box::new(Write {
                     changes: *changes,
                     outbox,
+                    job: None,
                 }))
             }
         }

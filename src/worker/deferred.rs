@@ -149,6 +149,8 @@ impl Deferrals {
         };
         let later = Later {
             interim: None,
+            reason: None,
+            unasked: true,
             for_key: false,
             next_at: (self.clock)().plus(UNOPENED_MS),
             expires_at: deferred.expires_at,

@@ -11,6 +11,7 @@ use unilink::bus::{
     Assigned, Bus, BusError, Committed, Keep, Member, Next, Progress, Range, Record, RelayPosition,
     Stored, Term, TopicSpec, Unit, partition_of,
 };
+use unilink::model::Millis;
 use uuid::Uuid;
 
 pub const PARTITIONS: u32 = 4;
@@ -456,6 +457,41 @@ pub async fn large_records_are_read_a_few_at_a_time<B: Backend>() {
     assert_eq!(read_part(&*bus, &topic, 3, 1_000).await.len(), 12);
 }
 
+pub async fn a_time_leads_to_the_first_record_since<B: Backend>() {
+    let backend = B::fresh().await;
+    let bus = backend.client().await;
+    let topic = backend.name("in");
+    // One wave of records after the other, in partitions 0 and 1 only.
+    for wave in 0..3 {
+        for n in 0..4 {
+            let value = format!("{wave}-{n}");
+            bus.publish(vec![at(&topic, n % 2, &value)]).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let all = read_part(&*bus, &topic, 1, 100).await;
+    for time in [
+        0,
+        all[0].timestamp,
+        all[2].timestamp,
+        all[3].timestamp + 1,
+        all[5].timestamp + 1,
+        all[5].timestamp + 86_400_000,
+    ] {
+        let since = all.iter().find(|record| record.timestamp >= time);
+        let offsets = bus.offsets_at(&topic, Millis(time)).await.unwrap();
+        assert_eq!(offsets.len(), usize::try_from(PARTITIONS).unwrap());
+        assert_eq!(
+            offsets[1],
+            since.map_or(6, |record| record.offset),
+            "{time}"
+        );
+        assert_eq!(offsets[2..], [0, 0], "nothing was ever there");
+    }
+    let nowhere = bus.offsets_at(&backend.name("none"), Millis(0)).await;
+    assert!(matches!(nowhere, Err(BusError::Refused(_))), "{nowhere:?}");
+}
+
 pub async fn nothing_comes_before_start_and_idle_after_the_wait<B: Backend>() {
     let backend = B::fresh().await;
     let bus = backend.client().await;
@@ -780,6 +816,7 @@ macro_rules! bus_contract {
             a_dropped_publish_does_no_harm
             a_range_is_read_within_its_limits
             large_records_are_read_a_few_at_a_time
+            a_time_leads_to_the_first_record_since
             nothing_comes_before_start_and_idle_after_the_wait
             reading_starts_where_it_is_told_and_goes_on_in_order
             a_partition_far_behind_holds_no_other_up

@@ -13,8 +13,12 @@ pub mod erasure;
 pub mod find;
 #[path = "store/fixtures.rs"]
 pub mod fixtures;
+#[path = "store/jobs.rs"]
+pub mod jobs;
 #[path = "store/ledger.rs"]
 pub mod ledger;
+#[path = "store/operate.rs"]
+pub mod operate;
 #[path = "store/outbox.rs"]
 pub mod outbox;
 #[path = "store/sends.rs"]
@@ -26,7 +30,7 @@ pub mod view;
 
 use async_trait::async_trait;
 use std::sync::Arc;
-use unilink::store::{Birth, Store, StoreError};
+use unilink::store::{Birth, Operate, Rebuild, Store, StoreError};
 use uuid::Uuid;
 
 /// One database, empty at first. Everything opened in it sees the same data; it is gone when the
@@ -35,6 +39,20 @@ use uuid::Uuid;
 pub trait Home: Send + Sync {
     /// Opens it, as a process of its own would.
     async fn open_in(&self, birth: Birth, namespace: Uuid) -> Result<Arc<dyn Store>, StoreError>;
+
+    /// Opens it as an operator's command would: it must be there.
+    async fn operate_in(
+        &self,
+        birth: Birth,
+        namespace: Uuid,
+    ) -> Result<Arc<dyn Operate>, StoreError>;
+
+    /// Opens it as a rebuild would.
+    async fn rebuild_in(
+        &self,
+        birth: Birth,
+        namespace: Uuid,
+    ) -> Result<Arc<dyn Rebuild>, StoreError>;
 
     /// All bytes at rest, to look for what must not be there. Empty where there is no way to tell.
     async fn raw_bytes(&self) -> Vec<u8>;
@@ -64,6 +82,12 @@ macro_rules! contract {
                     eight_sessions_on_meeting_people_lose_nothing, positions_are_kept_as_given,
                     a_large_batch_round_trips, nothing_to_write_writes_nothing,
                     an_endless_planner_is_stopped, all_is_there_after_reopening;
+                operate: a_store_that_nobody_used_is_none, a_walk_shows_every_account_once,
+                    only_those_that_match_are_walked, a_long_walk_has_pages_without_anybody,
+                    who_did_what_is_told_newest_first;
+                jobs: one_at_a_time_holds_a_job, progress_and_changes_are_written_together,
+                    a_job_that_is_done_stays_done, a_rebuild_ends_what_was_under_way,
+                    answers_are_good_for_their_time, an_erasure_takes_answers_away;
                 outbox: is_gapless_and_in_commit_order, a_polling_reader_misses_nothing, stops_at_the_byte_limit, partitions_are_read_together,
                     records_round_trip, relayed_rows_go_but_the_newest, changes_wake;
                 deferred: is_added_once, finished_ones_stay_finished, leases_hide_and_end,

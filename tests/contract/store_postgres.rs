@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, Row};
 use std::sync::Arc;
 use unilink::store::postgres::{PostgresOptions, PostgresStore, migrate};
-use unilink::store::{Birth, Store, StoreError};
+use unilink::store::{Birth, Operate, Rebuild, Store, StoreError};
 use uuid::Uuid;
 
 pub struct PostgresHome {
@@ -58,6 +58,18 @@ impl PostgresHome {
 impl Home for PostgresHome {
     async fn open_in(&self, birth: Birth, ns: Uuid) -> Result<Arc<dyn Store>, StoreError> {
         let store = PostgresStore::connect(self.options(), birth, ns, Arc::new(mac)).await?;
+        Ok(Arc::new(store))
+    }
+
+    async fn operate_in(&self, birth: Birth, ns: Uuid) -> Result<Arc<dyn Operate>, StoreError> {
+        let mac = Arc::new(mac);
+        let store = PostgresStore::connect_to_operate(self.options(), birth, ns, mac).await?;
+        Ok(Arc::new(store))
+    }
+
+    async fn rebuild_in(&self, birth: Birth, ns: Uuid) -> Result<Arc<dyn Rebuild>, StoreError> {
+        let mac = Arc::new(mac);
+        let store = PostgresStore::connect_to_rebuild(self.options(), birth, ns, mac).await?;
         Ok(Arc::new(store))
     }
 

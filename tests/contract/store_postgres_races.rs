@@ -186,6 +186,7 @@ impl Planner for Planning<'_> {
                 Step::Write(Box::new(Write {
                     changes: *changes,
                     outbox,
+                    job: None,
                 }))
             }
         }

@@ -30,6 +30,7 @@ impl Planner for Work {
                 Step::Write(Box::new(Write {
                     changes: *changes,
                     outbox,
+                    job: None,
                 }))
             }
         }

@@ -209,6 +209,9 @@ impl Bus for GatedBus {
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
         self.pass().await?.topics(wanted).await
     }
+    async fn offsets_at(&self, topic: &Arc<str>, at: Millis) -> Result<Vec<i64>, BusError> {
+        self.pass().await?.offsets_at(topic, at).await
+    }
     async fn group(&self) -> Result<Vec<Assigned>, BusError> {
         self.pass().await?.group().await
     }

@@ -46,6 +46,7 @@ impl Fleet {
         let mut command = Command::new(env!("CARGO_BIN_EXE_unilink"));
         // Nothing of the developer's own configuration.
         command.env_clear().current_dir(self.dir.path()).args(args);
+        command.env("LOGNAME", "tester");
         command.envs(self.vars.iter().map(|(k, v)| (k, v)));
         command.envs(vars.iter().copied());
         command

@@ -151,6 +151,7 @@ impl Rig {
         let mut command = Command::new(env!("CARGO_BIN_EXE_unilink"));
         // Nothing of the developer's own configuration.
         command.env_clear().env("UNILINK_CONFIG", &self.config);
+        command.env("LOGNAME", "tester");
         command.args(args).current_dir(self.dir.path());
         command
     }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use unilink::bus::{Range, Stored, TopicSpec};
-use unilink::cli::assemble::Parts;
-use unilink::clock;
+use unilink::cli::assemble::{Operating, Parts};
+use unilink::clock::{self, Clock};
 use unilink::config::{Config, Environment};
 use unilink::model::{
     Account, ClaimKey, ClaimVerdict, Decision, Erasure, EventId, PlatformId, Ruling, UnionId,
@@ -63,7 +63,17 @@ impl Site {
             remember_codes: true,
             ..Settings::default()
         };
-        let sim = Arc::new(Simulator::new(world, settings, clock::system()));
+        Self::of(services, world, settings, clock::system()).await
+    }
+
+    /// The same, of another company, at WeChat's own time.
+    pub async fn of(
+        services: Option<(&str, &str)>,
+        world: World,
+        settings: Settings,
+        clock: Clock,
+    ) -> Self {
+        let sim = Arc::new(Simulator::new(world, settings, clock));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let wechat = listener.local_addr().unwrap();
         let forever = std::future::pending();
@@ -158,6 +168,11 @@ impl Site {
         };
         let mut server = sqlx::PgConnection::connect(postgres).await.unwrap();
         server.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+    }
+
+    pub async fn operating(&self) -> Operating {
+        let config = Config::read(&self.text(), "the test's", &Environment::default()).unwrap();
+        Operating::open(config).await.unwrap()
     }
 
     pub async fn parts(&self) -> Parts {
@@ -416,6 +431,12 @@ impl Site {
         let (out, err) = fleet::texts(&output);
         assert_eq!(output.status.code(), Some(2), "asked nobody: {out}{err}");
         assert!(err.contains("--yes"), "{err}");
+        let nobody = [("LOGNAME", "")];
+        let args = ["rebuild", "--from", from, "--yes"];
+        let output = self.fleet.run_with(&args, &nobody).await;
+        let (out, err) = fleet::texts(&output);
+        assert_eq!(output.status.code(), Some(2), "by nobody: {out}{err}");
+        assert!(err.contains("--author"), "{err}");
         let told = self
             .fleet
             .done(&["rebuild", "--from", from, "--dry-run"])
@@ -423,6 +444,11 @@ impl Site {
         assert!(told.contains("the store has"), "{told}");
         let told = self.fleet.done(&["rebuild", "--from", from, "--yes"]).await;
         assert!(told.contains(&format!("rebuilt from the {from}")), "{told}");
+        let audit = self.operating().await.store.audits(1).await.unwrap();
+        let who = audit
+            .iter()
+            .map(|a| (&*a.author, &*a.action, &*a.detail["from"]));
+        assert_eq!(who.collect::<Vec<_>>(), [("tester", "rebuild", from)]);
         told
     }
 }

@@ -32,6 +32,10 @@ const SIZE: &str = "SELECT count(*), sum(size) FROM (
     SELECT length(key) + ifnull(length(value), 0) + ifnull(length(headers), 0) AS size
     FROM log_records WHERE place >= ? AND place < ? ORDER BY place LIMIT ?)";
 
+const ENDS: &str = "SELECT start, next FROM log_partitions WHERE id = ?";
+const NEXT_TIME: &str = "SELECT place, timestamp FROM log_records
+    WHERE place >= ? AND place < ? ORDER BY place LIMIT 1";
+
 /// A record's size before any was seen.
 pub const TYPICAL_BYTES: usize = 512;
 
@@ -157,6 +161,29 @@ fn stored(part: Part, row: &SqliteRow) -> Result<Stored, Fault> {
         key: row.try_get(3)?,
         value: row.try_get(4)?,
     })
+}
+
+/// The first offset whose record has this time or a later one; the next to be written if there is
+/// none. Times never go back in a partition, so that it is found by halving.
+pub async fn offset_at(snapshot: &mut Snapshot<'_>, part: Part, at: i64) -> Result<i64, Fault> {
+    let ends = snapshot.all(ENDS, vec![part.log.into()]).await?;
+    let ends = ends
+        .first()
+        .map(|row| Ok::<_, Fault>((row.try_get(0)?, row.try_get(1)?)));
+    let (mut from, mut to): (i64, i64) = ends.transpose()?.unwrap_or((0, 0));
+    while from < to {
+        let middle = from + (to - from) / 2;
+        let args = vec![part.place(middle).into(), part.place(to).into()];
+        let rows = snapshot.all(NEXT_TIME, args).await?;
+        let next = rows
+            .first()
+            .map(|row| Ok::<(i64, i64), Fault>((offset(row.try_get(0)?), row.try_get(1)?)));
+        match next.transpose()? {
+            Some((found, time)) if time < at => from = found + 1,
+            _ => to = middle,
+        }
+    }
+    Ok(from)
 }
 
 /// The first offset held and the next to be written, of each partition of `topic`.

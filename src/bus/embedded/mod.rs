@@ -137,6 +137,16 @@ impl Bus for EmbeddedBus {
         Ok(states)
     }
 
+    async fn offsets_at(&self, topic: &Arc<str>, at: Millis) -> Result<Vec<i64>, BusError> {
+        let topic = self.core.catalog.need(topic).await?;
+        let mut snapshot = self.core.file.snapshot().await?;
+        let mut offsets = Vec::new();
+        for part in topic.parts() {
+            offsets.push(log::offset_at(&mut snapshot, part, at.0).await?);
+        }
+        Ok(offsets)
+    }
+
     async fn group(&self) -> Result<Vec<Assigned>, BusError> {
         let core = &self.core;
         Ok(group::positions(&core.file, &core.group, &core.input).await?)

@@ -25,6 +25,7 @@ mod read;
 mod settings;
 mod state;
 mod talk;
+mod times;
 mod topics;
 mod transact;
 
@@ -33,6 +34,7 @@ pub use settings::KafkaSettings;
 use super::{
     Assigned, Bus, BusError, Member, Progress, Range, Record, Stored, TopicSpec, TopicState,
 };
+use crate::model::Millis;
 use async_trait::async_trait;
 use catalog::Catalog;
 use member::KafkaMember;
@@ -84,6 +86,11 @@ impl Bus for KafkaBus {
 
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
         topics::topics(&self.settings, &self.catalog.watcher(), wanted).await
+    }
+
+    async fn offsets_at(&self, topic: &Arc<str>, at: Millis) -> Result<Vec<i64>, BusError> {
+        let partitions = self.catalog.need(topic).await?;
+        times::offsets_at(self.catalog.watcher(), Arc::clone(topic), partitions, at).await
     }
 
     async fn group(&self) -> Result<Vec<Assigned>, BusError> {

@@ -2,8 +2,10 @@
 //! adapter stands behind which seam.
 
 mod open;
+mod operate;
 mod production;
 mod rebuild;
+mod tools;
 mod upkeep;
 mod worker;
 
@@ -12,8 +14,10 @@ pub use worker::signer;
 pub use open::{
     embedded_bus, keys, needs_store, open_bus, open_file, open_store, open_to_rebuild, seal_to,
 };
+pub use operate::Operating;
 pub use production::migrate_postgres;
 pub use rebuild::site;
+pub use tools::{Tools, Wish};
 
 use super::Failure;
 use crate::bus::Bus;

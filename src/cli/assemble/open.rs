@@ -7,7 +7,7 @@ use crate::cli::Failure;
 use crate::cli::patience::Trouble;
 use crate::config::{Config, Profile};
 use crate::seal::{Keys, PublicKey};
-use crate::sqlite::{File, Trace};
+use crate::sqlite::{File, Options, Trace};
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Birth, Mac, Rebuild, Store, StoreError};
@@ -100,7 +100,17 @@ pub(super) fn mac(keys: &Arc<Keys>) -> Mac {
 /// # Errors
 /// It cannot be opened or migrated.
 pub async fn open_file(path: &Path, trace: Option<Arc<dyn Trace>>) -> Result<Arc<File>, Failure> {
-    let options = crate::sqlite::Options { trace };
+    open_as(
+        path,
+        Options {
+            trace,
+            ..Options::default()
+        },
+    )
+    .await
+}
+
+async fn open_as(path: &Path, options: Options) -> Result<Arc<File>, Failure> {
     File::open(path, options)
         .await
         .map_err(|e| Failure::Failed(format!("{}: {e}", path.display())))
@@ -114,7 +124,7 @@ pub async fn embedded_bus(config: &Config, file: Arc<File>) -> Result<Arc<Embedd
     bus_on(config, file, config.topics.specs()).await
 }
 
-async fn bus_on(
+pub(super) async fn bus_on(
     config: &Config,
     file: Arc<File>,
     topics: Vec<TopicSpec>,
@@ -211,7 +221,7 @@ pub fn needs_store(config: &Config) -> Result<(), Failure> {
     }
 }
 
-fn no_store() -> Failure {
+pub(super) fn no_store() -> Failure {
     Failure::Usage(
         "store.url is not set: this command needs the store; write \
          postgres://USER:PASSWORD@HOST/DATABASE"
@@ -221,8 +231,13 @@ fn no_store() -> Failure {
 
 /// The embedded file, which has to be there: whoever only looks makes none.
 async fn existing(path: &Path) -> Result<Arc<File>, Failure> {
+    existing_as(path, Options::default()).await
+}
+
+/// The same, opened in a way of its own.
+pub(super) async fn existing_as(path: &Path, options: Options) -> Result<Arc<File>, Failure> {
     if path.exists() {
-        return open_file(path, None).await;
+        return open_as(path, options).await;
     }
     Err(Failure::Failed(format!(
         "there is no store at {}: set store.url, or start `unilink serve` first",

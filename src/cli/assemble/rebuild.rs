@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::link::Rules;
 use crate::rebuild::{Site, Watch};
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Opens what a rebuild is made of.
 ///
@@ -30,5 +31,6 @@ pub async fn site(config: &Config, watch: Arc<dyn Watch>) -> Result<Site, Failur
         clock: clock::system(),
         keys,
         watch,
+        stop: CancellationToken::new(),
     })
 }

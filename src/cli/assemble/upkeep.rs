@@ -15,7 +15,9 @@ const GAUGES: Duration = Duration::from_secs(5);
 /// Fates of events are kept for a day (the look-up promises it).
 const TRACKED_MS: i64 = 24 * 3_600_000;
 /// Session keys of accounts that stay unresolved; WeChat's own die much sooner.
-const SESSION_KEYS_MS: i64 = 30 * 24 * 3_600_000;
+pub(super) const SESSION_KEYS_MS: i64 = 30 * 24 * 3_600_000;
+/// What WeChat answered to an operator's question is good for a day.
+pub const ANSWERS_MS: i64 = 24 * 3_600_000;
 /// Dead letters can be redriven while they last; the ledger lasts longer than both topics.
 const LEDGER_SLACK_MS: i64 = 24 * 3_600_000;
 
@@ -86,6 +88,7 @@ impl Parts {
             tracked_before: Millis(now.0 - TRACKED_MS),
             ledger_before: Millis(now.0 - ledger_ms),
             session_keys_before: Millis(now.0 - SESSION_KEYS_MS),
+            answers_before: Millis(now.0 - ANSWERS_MS),
         };
         if let Err(error) = self.store.prune(what).await {
             tracing::warn!(%error, "old rows are kept until the next upkeep");

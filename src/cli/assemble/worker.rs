@@ -4,7 +4,7 @@ use super::{Parts, SOURCE};
 use crate::cli::Failure;
 use crate::config::{Config, Profile};
 use crate::link::Rules;
-use crate::model::Apps;
+use crate::model::{Api, Apps};
 use crate::resolve::asking::Asking;
 use crate::resolve::caller::Caller;
 use crate::resolve::exchange::{Exchange, Sender};
@@ -61,6 +61,19 @@ impl Parts {
     }
 
     fn ladder(&self) -> Result<Ladder, Failure> {
+        let memory = Arc::new(StoreMemory::new(&self.store, &self.clock));
+        let shelf: Arc<dyn Shelf> = Arc::clone(&memory) as Arc<dyn Shelf>;
+        let caller = self.caller(shelf, None)?;
+        let asking = Asking::new(Arc::clone(&caller), self.tokens(&caller));
+        Ok(self.climbing(&caller, asking, memory, true))
+    }
+
+    /// The one way to WeChat; at most `calls` a minute of each API for each app, or as configured.
+    pub(super) fn caller(
+        &self,
+        shelf: Arc<dyn Shelf>,
+        calls: Option<u32>,
+    ) -> Result<Arc<Caller>, Failure> {
         let (wechat, worker) = (&self.config.wechat, &self.config.worker);
         let timeouts = Timeouts {
             total: wechat.timeout,
@@ -68,23 +81,42 @@ impl Parts {
             ..Timeouts::default()
         };
         let client = Client::new(&wechat.base_url, timeouts).map_err(Failure::failed)?;
-        let memory = Arc::new(StoreMemory::new(&self.store, &self.clock));
+        let mut per_minute = wechat.per_minute.clone();
+        if let Some(calls) = calls {
+            for api in Api::ALL {
+                let limit = per_minute.entry(*api).or_insert(calls);
+                *limit = calls.min(*limit);
+            }
+        }
         let gates = Arc::new(Gates::new(Limits {
             per_app: worker.http_per_app,
             total: worker.http_total,
-            per_minute: wechat.per_minute.clone(),
+            per_minute,
         }));
-        let shelf: Arc<dyn Shelf> = Arc::clone(&memory) as Arc<dyn Shelf>;
-        let memory: Arc<dyn Memory> = memory;
         let caller = Caller::new(client, gates, shelf, Arc::clone(&self.clock));
-        let caller = Arc::new(caller);
-        let tokens = Tokens::new(Arc::clone(&caller), Arc::clone(&self.keys), wechat.timeout);
+        Ok(Arc::new(caller))
+    }
+
+    pub(super) fn tokens(&self, caller: &Arc<Caller>) -> Arc<Tokens> {
+        let (caller, keys) = (Arc::clone(caller), Arc::clone(&self.keys));
+        Arc::new(Tokens::new(caller, keys, self.config.wechat.timeout))
+    }
+
+    /// The ladder; one that does not spend codes finds what is noted of them.
+    pub(super) fn climbing(
+        &self,
+        caller: &Arc<Caller>,
+        asking: Asking,
+        memory: Arc<dyn Memory>,
+        spends: bool,
+    ) -> Ladder {
+        let worker = &self.config.worker;
         let exchange = Exchange::new(
-            Arc::clone(&caller),
+            Arc::clone(caller),
             Arc::clone(&memory),
             Arc::clone(&self.keys),
             Sender {
-                request_timeout: wechat.timeout,
+                request_timeout: self.config.wechat.timeout,
                 me: Uuid::new_v4(),
                 // One worker at a time has the embedded file.
                 alone: matches!(self.config.profile, Profile::Embedded { .. }),
@@ -94,15 +126,16 @@ impl Parts {
             apps: Arc::clone(&self.apps),
             keys: Arc::clone(&self.keys),
             exchange: Arc::new(exchange),
-            asking: Arc::new(Asking::new(caller, Arc::new(tokens))),
+            asking: Arc::new(asking),
             memory,
             clock: Arc::clone(&self.clock),
+            spends,
         };
         let http = (worker.http_per_app, worker.http_total);
-        Ok(Ladder::new(parts, worker.inline_budget, http))
+        Ladder::new(parts, worker.inline_budget, http)
     }
 
-    fn records(&self) -> Records {
+    pub(super) fn records(&self) -> Records {
         Records::new(
             self.topics(),
             self.config.topics.logins_partitions,

@@ -11,7 +11,7 @@ mod people;
 mod token;
 
 pub use login::{Credential, Session};
-pub use people::{Follower, MAX_BATCH, Profile};
+pub use people::{Follower, FollowerPage, MAX_BATCH, Profile};
 pub use token::Issued;
 
 use super::body::{Body, BodyFault, MAX_BODY};

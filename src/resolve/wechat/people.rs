@@ -1,7 +1,7 @@
 //! Asking about people: with the user's own token (`docs/wechat.md` §5), or with the app's (§3.3, §7, §8).
 
 use super::{Client, union_id};
-use crate::model::{OpenId, Payment, Secret, UnionId, UserToken};
+use crate::model::{Millis, OpenId, Payment, Secret, UnionId, UserToken};
 use crate::resolve::body::{Body, BodyFault};
 use crate::resolve::codes::Api;
 use crate::resolve::failure::CallError;
@@ -32,8 +32,21 @@ pub struct Follower {
     pub openid: OpenId,
     /// Whether they follow the account: of others nothing is told.
     pub subscribed: bool,
+    /// Since when, if they do.
+    pub subscribed_at: Option<Millis>,
     /// The person in the platform.
     pub unionid: Union,
+}
+
+/// A page of the list of followers.
+#[derive(Debug, Clone)]
+pub struct FollowerPage {
+    /// How many follow in all.
+    pub total: u64,
+    /// Those of this page.
+    pub openids: Vec<OpenId>,
+    /// Where the next page begins; `None`: this was the last.
+    pub next: Option<OpenId>,
 }
 
 #[derive(Serialize)]
@@ -110,6 +123,26 @@ impl Client {
         list.into_iter().map(read).collect()
     }
 
+    /// `cgi-bin/user/get`: a page of the followers, from the first or after `after`.
+    ///
+    /// # Errors
+    /// [`CallError`]; 48001: the account may not ask.
+    pub async fn follower_page(
+        &self,
+        after: Option<&OpenId>,
+        token: &Secret,
+    ) -> Result<FollowerPage, CallError> {
+        let query = [
+            ("access_token", token.expose()),
+            ("next_openid", after.map_or("", OpenId::as_str)),
+        ];
+        let path = "/cgi-bin/user/get";
+        let mut body = self
+            .call(Api::UserGet, Method::GET, path, &query, None)
+            .await?;
+        page(&mut body).map_err(CallError::broken)
+    }
+
     /// `wxa/getpaidunionid`: the unionid of somebody who has just paid.
     ///
     /// # Errors
@@ -182,12 +215,40 @@ fn person(body: &mut Body) -> Result<(OpenId, Union), BodyFault> {
     Ok((openid, unionid))
 }
 
+/// The end of the list is any of: no data, none of it, no next openid (`docs/wechat.md` §7).
+fn page(body: &mut Body) -> Result<FollowerPage, BodyFault> {
+    let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+    let total = number(body.take_number("total")?);
+    let count = number(body.take_number("count")?);
+    let mut openids = Vec::new();
+    if let Some(mut data) = body.take_object("data")? {
+        let texts = data.take_texts("openid")?.into_iter();
+        // What is none names nobody.
+        openids.extend(texts.filter_map(|text| OpenId::parse(&text).ok()));
+    }
+    let next = body.take_text("next_openid")?;
+    let next = next.filter(|_| count > 0 && !openids.is_empty());
+    let next = next.map(|text| OpenId::parse(&text).map_err(|_| BodyFault::Field("next_openid")));
+    Ok(FollowerPage {
+        total,
+        openids,
+        next: next.transpose()?,
+    })
+}
+
+/// In seconds, where it is told.
+fn subscribed_at(body: &mut Body) -> Result<Option<Millis>, BodyFault> {
+    let at = body.take_number("subscribe_time")?.filter(|at| *at > 0);
+    Ok(at.map(|at| Millis(at.saturating_mul(1_000))))
+}
+
 fn follower(body: &mut Body) -> Result<Follower, BodyFault> {
     let (openid, unionid) = person(body)?;
     Ok(Follower {
         openid,
         unionid,
         subscribed: body.take_flag("subscribe")?,
+        subscribed_at: subscribed_at(body)?,
     })
 }
 

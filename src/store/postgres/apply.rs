@@ -15,7 +15,7 @@ use super::view::{Loaded, erasures};
 use crate::model::{Account, Changes, Keys};
 use crate::store::records::encode;
 use crate::store::rules::{gone, is_empty};
-use crate::store::{Batch, Planner, Position, Step, StoreError, Write};
+use crate::store::{Batch, JobNote, Planner, Position, Step, StoreError, Write};
 use rustc_hash::FxHashSet;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(super) struct Planned {
     pub changes: Changes,
     /// Outbox rows, encoded before any lock is held.
     pub outbox: Vec<(u32, Vec<u8>)>,
+    /// Progress of the job that the batch is part of.
+    pub job: Option<JobNote>,
     /// Accounts of which only a tombstone is left after the batch: their names are not written.
     pub gone: FxHashSet<Account>,
 }
@@ -100,7 +102,7 @@ impl PostgresStore {
         let mut planned = self.plan_unlocked(session, work).await?;
         session.commit().await?;
         let batch = work.batch;
-        if is_empty(&planned.changes) && planned.outbox.is_empty() && is_bare(batch) {
+        if planned.is_nothing() && is_bare(batch) {
             return super::write::positions(session, &batch.positions).await;
         }
         let alone = !planned.changes.erased.is_empty();
@@ -244,6 +246,9 @@ impl PostgresStore {
         seen |= self.write_deferred(session, batch, planned).await?;
         super::write::tracked(session, batch, &planned.gone).await?;
         super::write::positions(session, &batch.positions).await?;
+        if let Some(note) = &planned.job {
+            super::jobs::note(session, &self.identity, note).await?;
+        }
         super::outbox::write(session, &planned.outbox).await?;
         session.commit().await?;
         if seen || !planned.outbox.is_empty() {
@@ -279,7 +284,15 @@ fn prepare(loaded: Loaded, write: Write) -> Result<Planned, StoreError> {
         loaded,
         changes: write.changes,
         outbox,
+        job: write.job,
     })
+}
+
+impl Planned {
+    /// Whether nothing was decided to be written.
+    fn is_nothing(&self) -> bool {
+        is_empty(&self.changes) && self.outbox.is_empty() && self.job.is_none()
+    }
 }
 
 /// Whether the batch has nothing but positions, besides what the planner decides.

@@ -2,7 +2,7 @@
 
 use super::rows::{blob32, get, small};
 use super::session::{Fault, Session, query};
-use crate::store::birth::{Opens, compare, probe, whole};
+use crate::store::birth::{Opens, compare, probe, unborn, whole};
 use crate::store::{Birth, Identity, StoreError};
 use uuid::Uuid;
 
@@ -20,6 +20,7 @@ pub(super) async fn open(
 ) -> Result<Identity, Fault> {
     let mut rows = session.all(query(READ)).await?;
     if rows.is_empty() {
+        unborn(opens)?;
         let partitions = i32::try_from(birth.partitions)
             .map_err(|_| StoreError::Mismatch("too many partitions".into()))?;
         let make = query(MAKE)

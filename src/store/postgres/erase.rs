@@ -89,6 +89,8 @@ impl Writing<'_> {
         let tags: Vec<i64> = names.iter().map(|n| tag(&(self.store.mac)(n))).collect();
         let answers = query(FORGET_ANSWERS).bind(&names).bind(tags).bind(&ats);
         session.exec(answers).await?;
+        let owns: Vec<Uuid> = (changes.erased.iter()).map(|a| self.store.own(a)).collect();
+        super::answers::forget(session, owns, ats.clone()).await?;
         session.run(HASH).await?;
         let tracked = query(FORGET_TRACKED).bind(&names).bind(&ats);
         session.exec(tracked).await?;

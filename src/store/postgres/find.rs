@@ -57,7 +57,7 @@ impl PostgresStore {
         let rows = session.all(query(BY_OWN).bind(owns)).await?;
         let ids = rows.iter().map(|row| get(row, 0));
         let ids: BTreeSet<i64> = ids.collect::<Result<_, StoreError>>()?;
-        let found = load(&mut session, &ids).await?;
+        let found: Vec<FoundAccount> = load(&mut session, &ids).await?.into_values().collect();
         session.commit().await?;
         session.give_back();
         let found: FxHashMap<&Account, &FoundAccount> =
@@ -109,7 +109,7 @@ async fn walk_user(session: &mut Session, user: UserId) -> Result<FoundUser, Fau
         },
     };
     let members = walk(session, first).await?;
-    let mut accounts = load(session, &members).await?;
+    let mut accounts: Vec<FoundAccount> = load(session, &members).await?.into_values().collect();
     accounts.sort_by(|a, b| a.row.account.cmp(&b.row.account));
     // All members say the same; asked for is the one whose own id it is.
     match accounts.first() {
@@ -137,7 +137,11 @@ async fn walk(session: &mut Session, first: i64) -> Result<BTreeSet<i64>, Fault>
     Ok(members)
 }
 
-async fn load(session: &mut Session, ids: &BTreeSet<i64>) -> Result<Vec<FoundAccount>, Fault> {
+/// Living accounts with their claims, by row.
+pub(super) async fn load(
+    session: &mut Session,
+    ids: &BTreeSet<i64>,
+) -> Result<BTreeMap<i64, FoundAccount>, Fault> {
     let keys: Vec<i64> = ids.iter().copied().collect();
     let mut found: BTreeMap<i64, FoundAccount> = BTreeMap::new();
     for row in session.all(query(BY_ID).bind(keys)).await? {
@@ -155,8 +159,7 @@ async fn load(session: &mut Session, ids: &BTreeSet<i64>) -> Result<Vec<FoundAcc
             found.insert(id, one(&row, who, Vec::new())?);
         }
     }
-    let mut found: Vec<FoundAccount> = found.into_values().collect();
-    for one in &mut found {
+    for one in found.values_mut() {
         one.claims.sort_by(|a, b| a.key.union.cmp(&b.key.union));
     }
     Ok(found)

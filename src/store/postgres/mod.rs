@@ -5,6 +5,7 @@
 //! written if it still holds (`apply`, `lock`). Openids of erased accounts stand nowhere in plain.
 //! Only this directory knows the tables of `migrations/postgres`.
 
+mod answers;
 mod apply;
 mod birth;
 mod columns;
@@ -13,8 +14,10 @@ mod deferred;
 mod due;
 mod erase;
 mod find;
+mod jobs;
 mod ledger;
 mod lock;
+mod operate;
 mod outbox;
 mod plans;
 mod prune;
@@ -86,6 +89,19 @@ impl PostgresStore {
         mac: Mac,
     ) -> Result<Self, StoreError> {
         Self::connect_as(Opens::Rebuild, options, birth, namespace, mac).await
+    }
+
+    /// Connects to the store for an operator's command: nothing is made or brought up to date.
+    ///
+    /// # Errors
+    /// As [`PostgresStore::connect`], and if nobody has used the store yet.
+    pub async fn connect_to_operate(
+        options: PostgresOptions,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
+        Self::connect_as(Opens::Operator, options, birth, namespace, mac).await
     }
 
     async fn connect_as(

@@ -4,8 +4,8 @@
 #[cfg(test)]
 mod tests {
     use crate::store::postgres::{
-        PostgresOptions, columns, deferred, due, erase, find, ledger, lock, migrate, outbox,
-        registers, sends, tokens, view, write,
+        PostgresOptions, answers, columns, deferred, due, erase, find, jobs, ledger, lock, migrate,
+        operate, outbox, registers, sends, tokens, view, write,
     };
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 
@@ -57,9 +57,19 @@ mod tests {
         find::LINKED,
         find::OWNER,
     ];
-    const MORE: [&str; 11] = [
+    const MORE: [&str; 21] = [
         find::BY_OWN,
         find::BY_UNIONID,
+        answers::READ,
+        answers::KEEP,
+        answers::FORGET,
+        jobs::NOTE,
+        jobs::TAKE,
+        jobs::LET_GO,
+        jobs::ONE,
+        operate::ANY,
+        operate::UNRESOLVED,
+        operate::CONTESTED,
         outbox::READ,
         outbox::PRUNE,
         tokens::READ,

@@ -19,6 +19,8 @@ const SENDS: &str = "DELETE FROM sends WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM
 /// Only unresolved accounts have any: one pass.
 const SESSION_KEYS: &str = "DELETE FROM session_keys WHERE ctid = ANY(ARRAY(SELECT x.ctid \
      FROM session_keys x WHERE x.at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
+const ANSWERS: &str = "DELETE FROM answers WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM answers x \
+     WHERE x.at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
 /// Markers of finished work that nothing brings up again: as old as the fates that are forgotten,
 /// and of a record that is behind the partition's mark.
 const MARKERS: &str = "DELETE FROM deferred WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM deferred x \
@@ -32,6 +34,7 @@ impl PostgresStore {
         self.slices(SENDS, what.ledger_before, None).await?;
         self.slices(SESSION_KEYS, what.session_keys_before, None)
             .await?;
+        self.slices(ANSWERS, what.answers_before, None).await?;
         for (partition, mark) in self.relayed.all() {
             let of = Some((partition, mark.inline_below));
             self.slices(MARKERS, what.tracked_before, of).await?;

@@ -174,6 +174,8 @@ async fn empty(session: &mut Session, rebirth: &Rebirth) -> Result<(), Fault> {
         let head = query(HEAD).bind(int32(*partition)).bind(int(*seq));
         session.exec(head).await?;
     }
+    // Some may be about people who were erased since.
+    session.run("DELETE FROM answers").await?;
     if !rebirth.keep_positions {
         session.run("DELETE FROM positions").await?;
     }

@@ -31,6 +31,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "sends",
         include_str!("../../../migrations/postgres/0004_sends.sql"),
     ),
+    (
+        5,
+        "operate",
+        include_str!("../../../migrations/postgres/0005_operate.sql"),
+    ),
+    (
+        6,
+        "jobs",
+        include_str!("../../../migrations/postgres/0006_jobs.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

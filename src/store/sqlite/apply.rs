@@ -11,7 +11,7 @@ use crate::model::{Account, Changes, Keys};
 use crate::sqlite::Tx;
 use crate::store::records::encode;
 use crate::store::rules::{gone, is_empty};
-use crate::store::{Batch, Planner, Position, Step, StoreError, Write};
+use crate::store::{Batch, JobNote, Planner, Position, Step, StoreError, Write};
 use rustc_hash::FxHashSet;
 
 /// Tries at planning beside other writers, before planning with the writer held.
@@ -28,6 +28,8 @@ pub(super) struct Planned {
     pub changes: Changes,
     /// Outbox rows, encoded before the writer is held.
     pub outbox: Vec<(u32, Vec<u8>)>,
+    /// Progress of the job that the batch is part of.
+    pub job: Option<JobNote>,
     /// Accounts of which only a tombstone is left after the batch: their names are not written.
     pub gone: FxHashSet<Account>,
 }
@@ -146,6 +148,9 @@ impl SqliteStore {
         seen |= super::deferred::write(self, &mut tx, batch, planned).await?;
         super::write::tracked(&mut tx, batch, &planned.gone).await?;
         super::write::positions(&mut tx, &batch.positions).await?;
+        if let Some(note) = &planned.job {
+            super::jobs::note(&mut tx, &self.identity, note).await?;
+        }
         self.write_outbox(&mut tx, &planned.outbox).await?;
         if seen {
             tx.exec("UPDATE store SET version = version + 1", vec![])
@@ -191,6 +196,7 @@ fn prepare(mut loaded: Loaded, write: Write) -> Result<Planned, StoreError> {
         loaded,
         changes,
         outbox,
+        job: write.job,
     })
 }
 
@@ -205,6 +211,7 @@ async fn version(tx: &mut Tx<'_>) -> Result<i64, StoreError> {
 fn is_nothing(batch: &Batch, planned: &Planned) -> bool {
     is_empty(&planned.changes)
         && planned.outbox.is_empty()
+        && planned.job.is_none()
         && batch.positions.is_empty()
         && batch.defer.is_empty()
         && batch.settle.is_empty()

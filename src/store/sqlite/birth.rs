@@ -2,7 +2,7 @@
 
 use super::rows::{blob16, blob32, get, small};
 use crate::sqlite::{File, Val};
-use crate::store::birth::{Opens, compare, probe, whole};
+use crate::store::birth::{Opens, compare, probe, unborn, whole};
 use crate::store::{Birth, Identity, StoreError};
 use uuid::Uuid;
 
@@ -23,6 +23,7 @@ pub(super) async fn open(
         )
         .await?;
     let Some(row) = rows.first() else {
+        unborn(opens)?;
         let identity = Identity {
             store: Uuid::new_v4(),
             epoch: 1,

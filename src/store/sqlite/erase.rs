@@ -116,6 +116,8 @@ impl SqliteStore {
             macs.push(Val::Blob(mac.to_vec()));
         }
         tx.insert(&FORGET_ANSWERS, tagged).await?;
+        let erased = changes.erased.iter().map(|a| (a, erased_at(changes, a)));
+        self.forget_answers(tx, erased).await?;
         tx.insert(&FORGET_TRACKED, named.clone()).await?;
         tx.insert(&FORGET_DEFERRED, named).await?;
         tx.insert(&FORGET_A, macs.clone()).await?;

@@ -70,7 +70,8 @@ impl SqliteStore {
         for row in snapshot.many(&BY_ANCHOR, anchors.collect()).await? {
             ids.insert(get(&row, 0)?);
         }
-        let found = load(&mut snapshot, &ids).await?;
+        let found = load(&mut snapshot, &ids).await?.into_values();
+        let found: Vec<FoundAccount> = found.collect();
         let found: FxHashMap<&Account, &FoundAccount> =
             found.iter().map(|f| (&f.row.account, f)).collect();
         let found = accounts.iter().map(|a| found.get(a).map(|f| (*f).clone()));
@@ -85,7 +86,8 @@ impl SqliteStore {
             Some(Some(id)) => id,
         };
         let members = walk(&mut snapshot, first).await?;
-        let mut accounts = load(&mut snapshot, &members).await?;
+        let accounts = load(&mut snapshot, &members).await?.into_values();
+        let mut accounts: Vec<FoundAccount> = accounts.collect();
         accounts.sort_by(|a, b| a.row.account.cmp(&b.row.account));
         // All members say the same; asked for is the one whose own id it is.
         match accounts.first() {
@@ -178,10 +180,11 @@ async fn walk(snapshot: &mut Snapshot<'_>, first: i64) -> Result<BTreeSet<i64>, 
     Ok(members)
 }
 
-async fn load(
+/// Accounts with their claims, by row.
+pub(super) async fn load(
     snapshot: &mut Snapshot<'_>,
     ids: &BTreeSet<i64>,
-) -> Result<Vec<FoundAccount>, StoreError> {
+) -> Result<BTreeMap<i64, FoundAccount>, StoreError> {
     let keys: Vec<Val> = ids.iter().map(|id| (*id).into()).collect();
     let mut found = BTreeMap::new();
     for row in snapshot.many(&BY_ID, keys.clone()).await? {
@@ -197,5 +200,5 @@ async fn load(
         let claim = claim(&row, of.row.account.clone())?;
         of.claims.push(claim);
     }
-    Ok(found.into_values().collect())
+    Ok(found)
 }

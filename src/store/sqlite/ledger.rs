@@ -119,7 +119,8 @@ impl SqliteStore {
 }
 
 /// Up to when these accounts are erased, where they are.
-async fn erased(
+/// Until when what is about these accounts is void, by mac.
+pub(super) async fn erased(
     tx: &mut Tx<'_>,
     macs: &[Option<[u8; 32]>],
 ) -> Result<FxHashMap<[u8; 32], Millis>, StoreError> {

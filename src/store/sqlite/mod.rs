@@ -5,12 +5,15 @@
 //! the other work of the single writer. Openids of erased accounts stand nowhere in plain.
 //! Only this directory knows the tables of `migrations/sqlite` (but for the log's).
 
+mod answers;
 mod apply;
 mod birth;
 mod deferred;
 mod erase;
 mod find;
+mod jobs;
 mod ledger;
+mod operate;
 mod outbox;
 mod plans;
 mod prune;
@@ -84,6 +87,19 @@ impl SqliteStore {
         mac: Mac,
     ) -> Result<Self, StoreError> {
         Self::open_as(Opens::Rebuild, file, birth, namespace, mac).await
+    }
+
+    /// Opens the store for an operator's command, in a file that was opened as it is: nothing is made.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`], and if nobody has used the store yet.
+    pub async fn open_to_operate(
+        file: Arc<File>,
+        birth: Birth,
+        namespace: Uuid,
+        mac: Mac,
+    ) -> Result<Self, StoreError> {
+        Self::open_as(Opens::Operator, file, birth, namespace, mac).await
     }
 
     async fn open_as(

@@ -5,14 +5,16 @@
 mod tests {
     use crate::sqlite::{File, Insert, Options, Select};
     use crate::store::sqlite::{
-        deferred, erase, find, ledger, registers, sends, tokens, view, write,
+        answers, deferred, erase, find, ledger, operate, registers, sends, tokens, view, write,
     };
 
     /// Scans that are meant: key lists, and recursions over them.
-    const MEANT: [&str; 6] = [
+    const MEANT: [&str; 8] = [
         "SCAN (subquery",
         "SCAN k",
         "SCAN apps",
+        "SCAN looked",
+        "SCAN hit",
         "SCAN json_each",
         "VALUES CLAUSE",
         "CONSTANT ROW",
@@ -48,6 +50,7 @@ mod tests {
             &registers::PAIRS_B,
             &deferred::READY,
             &deferred::TAKE,
+            &answers::READ,
             &ledger::READ,
             &ledger::ERASED,
             &ledger::RESOLVED,
@@ -60,6 +63,7 @@ mod tests {
             &find::LINKED_ACCOUNTS,
         ];
         let inserts = [
+            &answers::FORGET,
             &deferred::WAKE,
             &deferred::DONE,
             &erase::DELETE_CLAIMS,
@@ -85,6 +89,9 @@ mod tests {
             tokens::RELEASE,
             tokens::NOTE_OTHER,
             find::BY_OWN,
+            operate::ANY,
+            operate::UNRESOLVED,
+            operate::CONTESTED,
         ];
         let mut texts: Vec<String> = selects.into_iter().map(select).collect();
         texts.extend(inserts.into_iter().map(insert));

@@ -36,6 +36,12 @@ const SESSION_KEYS: Old = Old {
     delete: "DELETE FROM session_keys WHERE (account, at, exchanged) IN \
              (SELECT account, at, exchanged FROM session_keys WHERE at < ?1 LIMIT ?2)",
 };
+/// Few, and none where nobody replays.
+const ANSWERS: Old = Old {
+    any: "SELECT EXISTS (SELECT 1 FROM answers WHERE at < ?1)",
+    delete: "DELETE FROM answers WHERE (own, what) IN \
+             (SELECT own, what FROM answers WHERE at < ?1 LIMIT ?2)",
+};
 /// Markers of finished work that nothing brings up again: as old as the fates that are forgotten,
 /// and of a record that is behind the partition's mark.
 const MARKERS: Old = Old {
@@ -53,6 +59,7 @@ impl SqliteStore {
         self.slices(&SENDS, before(what.ledger_before)).await?;
         let keys = before(what.session_keys_before);
         self.slices(&SESSION_KEYS, keys).await?;
+        self.slices(&ANSWERS, before(what.answers_before)).await?;
         for (partition, mark) in self.relayed.all() {
             let mut of = before(what.tracked_before);
             of.extend([partition.into(), mark.inline_below.into()]);

@@ -164,6 +164,8 @@ async fn empty(tx: &mut Tx<'_>, rebirth: &Rebirth) -> Result<(), StoreError> {
         tx.exec(sql, vec![(*partition).into()]).await?;
         tx.exec(HEAD, vec![(*partition).into(), int(*seq)]).await?;
     }
+    // Some may be about people who were erased since.
+    tx.exec("DELETE FROM answers", vec![]).await?;
     if !rebirth.keep_positions {
         tx.exec("DELETE FROM positions", vec![]).await?;
     }

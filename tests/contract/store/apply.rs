@@ -115,6 +115,7 @@ pub async fn a_failing_write_leaves_nothing(home: &dyn Home) {
         Step::Write(Box::new(Write {
             changes: changes.clone(),
             outbox: [(0, vec![record("x")])].into(),
+            job: None,
         }))
     });
     let error = store.apply(&batch, &mut plan).await.expect_err("refused");
@@ -191,6 +192,7 @@ pub async fn eight_sessions_on_one_person_lose_nothing(home: &dyn Home) {
                             ..Changes::default()
                         },
                         outbox: [(2, vec![record(&text)])].into(),
+                        job: None,
                     }))
                 });
                 let batch = Batch {
@@ -273,6 +275,7 @@ impl Planner for Merge {
         Step::Write(Box::new(Write {
             changes,
             outbox: [(1, told)].into(),
+            job: None,
         }))
     }
 }

@@ -190,6 +190,7 @@ pub fn prune_nothing() -> Prune {
         tracked_before: Millis(0),
         ledger_before: Millis(0),
         session_keys_before: Millis(0),
+        answers_before: Millis(0),
     }
 }
 

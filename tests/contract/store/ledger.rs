@@ -163,6 +163,7 @@ pub async fn old_rows_are_pruned(home: &dyn Home) {
         tracked_before: before,
         ledger_before: before,
         session_keys_before: before,
+        ..prune_nothing()
     };
     store.prune(what).await.expect("prunes");
     assert_eq!(read(&*store, 1).await, None);

@@ -1,0 +1,230 @@
+//! `unilink backfill`: accounts of an app that have no unionid.
+
+use super::Failure;
+use super::assemble::{Operating, Tools};
+use super::jobs::{job_named, list, relay, say};
+use super::progress::grouped;
+use super::replay::apps_known;
+use super::work::{Made, Work};
+use super::work_args::WorkArgs;
+use crate::config::Config;
+use crate::model::{App, AppId, AppKind, EventId};
+use crate::replay::accounts::AccountSource;
+use crate::replay::followers::FollowerSource;
+use crate::replay::spec::{Accounts, Spec, What};
+use crate::replay::{Source, job};
+use crate::store::{State, Which};
+use clap::Args;
+use std::sync::Arc;
+
+/// The word of its jobs.
+const KIND: &str = "backfill";
+/// Accounts that are counted at once.
+const PAGE: usize = 5_000;
+
+/// Options of `backfill`.
+#[derive(Debug, Args)]
+pub struct BackfillArgs {
+    /// The app
+    #[arg(long, value_name = "APPID", required_unless_present_any = ["resume", "list"])]
+    app: Option<String>,
+    /// Afterwards go through the list of everybody who follows the official account, and take in those
+    /// who never logged in
+    #[arg(long)]
+    followers: bool,
+    #[command(flatten)]
+    work: WorkArgs,
+}
+
+/// Backfills.
+///
+/// # Errors
+/// Wrong use, services that are away, or it was told to stop.
+pub async fn run(config: Config, args: BackfillArgs) -> Result<(), Failure> {
+    let work = &args.work;
+    let chosen = args.app.is_some() || args.followers || work.fresh();
+    if work.resume.is_some() && chosen {
+        let why = "--resume goes on with what was begun: leave --app, --followers, --dry-run and \
+                   --again away";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    if work.no_ask {
+        let why = "a backfill does nothing but ask: leave --no-ask away";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    let (asks, again) = work.asking()?;
+    if !work.list {
+        work.operator.operator()?;
+    }
+    apps_known(&config, args.app.as_slice())?;
+    let operating = Operating::open(config).await?;
+    if work.list {
+        return list(&operating, KIND, work.json).await;
+    }
+    let (job, spec) = match &work.resume {
+        Some(id) => {
+            let job = job_named(&operating, KIND, id).await?;
+            let spec = job::spec(&job).map_err(Failure::failed)?;
+            (Some(job), spec)
+        }
+        None => {
+            let app = app_of(&operating, args.app.as_deref().unwrap_or_default())?;
+            check_followers(&app, args.followers)?;
+            let total = unresolved(&operating, &app.id).await?;
+            if !asked_about(&app) {
+                return hastened(&operating, &app, total, work).await;
+            }
+            let what = What::Accounts(Accounts {
+                app: app.id.to_string(),
+                followers: args.followers,
+                total,
+            });
+            (None, Spec { what, asks, again })
+        }
+    };
+    let What::Accounts(accounts) = &spec.what else {
+        return Err(Failure::failed("the job is no backfill"));
+    };
+    let app = app_of(&operating, &accounts.app)?;
+    say(work, &plan(accounts, work));
+    say(work, relay(&operating, work).await);
+    let (counts_only, followers) = (work.dry_run && !work.ask, accounts.followers);
+    let parts = &operating.parts;
+    let accounts_of = Arc::clone(&operating.store);
+    let source = move |tools: &Tools, made: Made| {
+        let cause = made.job.map_or_else(
+            || "backfill-dry-run".to_owned(),
+            |job| format!("backfill-{job}"),
+        );
+        let cause = EventId::parse(&cause).map_err(Failure::failed)?;
+        let (id, progress) = (app.id.clone(), made.progress);
+        let store = Arc::clone(&accounts_of);
+        let walk = AccountSource::new(store, id, cause.clone(), progress.clone());
+        if !followers || counts_only {
+            return Ok(Box::new(walk) as Box<dyn Source>);
+        }
+        Ok(Box::new(FollowerSource {
+            first: Some(Box::new(walk)),
+            ground: Arc::clone(&tools.ground),
+            asking: Arc::clone(tools.resolver.ladder.asking()),
+            caller: Arc::clone(&tools.resolver.caller),
+            keys: Arc::clone(&parts.keys),
+            app: app.clone(),
+            cause,
+            clock: Arc::clone(&parts.clock),
+            progress,
+            page: None,
+            stop: made.stop,
+        }) as Box<dyn Source>)
+    };
+    let work = Work {
+        kind: KIND,
+        unit: "accounts",
+        operating: &operating,
+        args: work,
+        spec,
+        job,
+        source: &source,
+    };
+    work.run().await
+}
+
+fn app_of(operating: &Operating, name: &str) -> Result<App, Failure> {
+    let id = AppId::parse(name).ok();
+    let app = id.and_then(|id| operating.parts.apps.get(&id));
+    app.cloned()
+        .ok_or_else(|| Failure::Failed(format!("{name} is not configured any more")))
+}
+
+/// Whether WeChat can be asked about an account of the app by its openid (`docs/wechat.md` §7).
+fn asked_about(app: &App) -> bool {
+    app.kind == AppKind::OfficialAccount && app.has_token() && !app.bindings.is_empty()
+}
+
+fn check_followers(app: &App, followers: bool) -> Result<(), Failure> {
+    if followers && app.kind != AppKind::OfficialAccount {
+        return Err(Failure::Usage(format!(
+            "--followers: {} is no official account, and only these have followers; leave it away",
+            app.id
+        )));
+    }
+    Ok(())
+}
+
+/// How many accounts of the app have no unionid.
+async fn unresolved(operating: &Operating, app: &AppId) -> Result<u64, Failure> {
+    let which = Which {
+        app: Some(app.clone()),
+        state: State::Unresolved,
+    };
+    let (mut count, mut place) = (0, Some(0));
+    while let Some(after) = place {
+        let page = operating.store.browse(&which, after, PAGE).await;
+        let page = page.map_err(Failure::failed)?;
+        count += u64::try_from(page.found.len()).unwrap_or(0);
+        place = page.next;
+    }
+    Ok(count)
+}
+
+/// Nobody can be asked: what waits is tried now, and the rest waits for its people.
+async fn hastened(
+    operating: &Operating,
+    app: &App,
+    total: u64,
+    work: &WorkArgs,
+) -> Result<(), Failure> {
+    let why = if app.bindings.is_empty() {
+        "the app is in no platform: bind it, and add [[apps.platforms]]"
+    } else if app.kind == AppKind::OfficialAccount {
+        "the app has no secret and no token to ask with: configure one"
+    } else {
+        "of this kind of app WeChat tells nothing about an openid alone"
+    };
+    let tried = if work.dry_run {
+        0
+    } else {
+        let parts = &operating.parts;
+        let tried = parts.store.hasten(&app.id, (parts.clock)()).await;
+        tried.map_err(Failure::failed)?
+    };
+    if work.json {
+        let told = serde_json::json!({
+            "command": KIND, "app": app.id.as_str(), "dry_run": work.dry_run,
+            "unresolved": total, "asked": 0, "hastened": tried, "why": why,
+        });
+        println!("{told}");
+        return Ok(());
+    }
+    println!(
+        "{}: {} accounts have no unionid, and nobody is asked about them: {why}.\n{} logins that wait \
+         are tried at once. `unilink replay --app {0}` looks at what stored logins bring; the others get \
+         theirs at their people's next login",
+        app.id,
+        grouped(total),
+        grouped(tried),
+    );
+    Ok(())
+}
+
+/// What will be done, beforehand.
+fn plan(accounts: &Accounts, work: &WorkArgs) -> String {
+    let name = if work.dry_run { "dry run" } else { KIND };
+    let (app, total) = (&accounts.app, accounts.total);
+    let batches = total.div_ceil(100);
+    let list = match (accounts.followers, work.dry_run && !work.ask) {
+        (false, _) => "",
+        (true, false) => {
+            "; then the list of followers, by user_get, and those of it that are not linked"
+        }
+        (true, true) => {
+            "; the list of followers is read only with --ask: one user_get for 10,000 of them, and one \
+             user_info for 100 of those that are not linked"
+        }
+    };
+    format!(
+        "{name}: {} accounts of {app} without a unionid, at most {} calls of user_info{list}",
+        grouped(total),
+        grouped(batches)
+    )
+}
