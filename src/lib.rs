@@ -6,6 +6,7 @@ pub mod bus;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod dlq;
 pub mod http;
 pub mod intake;
 pub mod link;

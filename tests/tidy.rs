@@ -36,6 +36,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("outbox", &["model", "bus", "store", "clock", "telemetry"]),
     ("simulate", &["model"]),
     (
+        "dlq",
+        &["model", "wire", "bus", "seal", "store", "resolve", "clock"],
+    ),
+    (
         "rebuild",
         &[
             "model", "wire", "bus", "seal", "link", "store", "resolve", "worker", "clock",

@@ -3,9 +3,11 @@
 
 mod api;
 pub mod assemble;
+mod audit;
 mod check;
 mod confirm;
 pub mod demo;
+mod dlq;
 mod driver;
 mod intake;
 mod keys;
@@ -22,6 +24,7 @@ mod serve;
 mod simulate;
 mod tail;
 mod topics;
+mod when;
 mod worker;
 
 use crate::config::{Config, Environment};
@@ -86,6 +89,11 @@ enum Command {
     /// Make the store anew from the topics (an empty or restored database), or the topics from the store
     /// (lost or resized topics). All workers must be stopped; interrupted, it is run again
     Rebuild(rebuild::RebuildArgs),
+    /// Look at dead letters, and put those back on the login topic that can end otherwise by now
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
+    /// Print what operators did: when, who, what, why, and what it came to
+    Audit(audit::AuditArgs),
     /// Make a key file, or show its public keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -160,6 +168,8 @@ async fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Migrate => migrate::run(config(&common)?).await,
         Command::Check(args) => check::run(config(&common)?, args).await,
         Command::Rebuild(args) => rebuild::run(config(&common)?, args).await,
+        Command::Dlq(command) => dlq::run(config(&common)?, command).await,
+        Command::Audit(args) => audit::run(config(&common)?, args).await,
         Command::Keys(command) => keys::run(&command),
         Command::Simulate(args) => simulate::run(args).await,
         Command::Tail(args) => tail::run(config(&common)?, args).await,

@@ -110,7 +110,12 @@ mod tests {
     fn a_claim_lies_within_a_binding_of_its_platform() {
         let apps = apps(&[("old", 100), ("new", 200), ("old", 300)]);
         let both = vec![union("old", "uO"), union("new", "uN")];
-        for (seen, want) in [(50, [100, 200]), (150, [150, 200]), (250, [300, 250]), (350, [350, 350])] {
+        for (seen, want) in [
+            (50, [100, 200]),
+            (150, [150, 200]),
+            (250, [300, 250]),
+            (350, [350, 350]),
+        ] {
             let sighting = import(seen, both.clone()).sighting(&apps);
             let times: Vec<i64> = sighting.claims.iter().map(|c| c.at.0).collect();
             assert_eq!(times, want, "seen at {seen}");

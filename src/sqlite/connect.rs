@@ -39,6 +39,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "operate",
         include_str!("../../migrations/sqlite/0006_operate.sql"),
     ),
+    (
+        8,
+        "redriven",
+        include_str!("../../migrations/sqlite/0008_redriven.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

@@ -10,12 +10,14 @@ mod operate;
 pub mod postgres;
 mod rebuild;
 mod records;
+mod redriven;
 mod rules;
 pub mod sqlite;
 mod types;
 
 pub use operate::{Audit, Operate, Page, State, Which};
 pub use rebuild::{Buried, Move, Origin, Rebirth, Rebuild, UnderWay};
+pub use redriven::{LetterPlace, Redrive, Redriven, Redrives};
 pub use types::{
     AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
     OutboxRow, Position, Prune, Settled, Spent, StoreError, Totals, Tracked, TrackedState,

@@ -5,7 +5,7 @@
 //! A letter that is redriven goes back with its key, headers and bytes, sealed whole if it was, and
 //! says how often that happened and when its first record came.
 
-use super::event::{Headers, Kind, header, kind, pair};
+use super::event::{Headers, Kind, kind, pair};
 use super::whole::{self, Whole};
 use super::{FieldError, LoginWire, recorded_at};
 use crate::bus::{Record, Stored};
@@ -158,14 +158,15 @@ impl Grave {
     }
 
     /// The headers of the record that redrives the letter at `place` of the dead letter topic: the
-    /// original's, the first record's time, and the count. A value sealed whole stays so, and is told
-    /// with the place that it was sealed for.
+    /// original's, the first record's time, and the count, which this very letter has added to `before`.
+    /// A value sealed whole stays so, and is told with the place that it was sealed for.
     #[must_use]
-    pub fn redriven(&self, place: (u32, i64)) -> Headers {
+    pub fn redriven(&self, place: (u32, i64), before: u32) -> Headers {
+        let redrives = self.redrives.saturating_add(before).saturating_add(1);
         let mut headers = self.headers.clone();
         headers.extend([
             pair("dlq_timestamp", &self.timestamp.0.to_string()),
-            pair(REDRIVES, &(self.redrives.saturating_add(1)).to_string()),
+            pair(REDRIVES, &redrives.to_string()),
             pair(FROM, &format!("{}/{}", place.0, place.1)),
         ]);
         if self.sealed {
@@ -191,6 +192,7 @@ fn is_sealed(value: &[u8], headers: &[(String, Vec<u8>)]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::event::header;
     use super::*;
     use std::convert::Infallible;
 
@@ -281,11 +283,21 @@ mod tests {
         let grave = Grave::parse(&on_topic(dead, 5_000)).expect("grave");
         assert_eq!(grave.reason, Some(DeadReason::InvalidField));
         let origin = &grave.origin;
-        assert_eq!((origin.partition, origin.offset, grave.attempts), (3, 41, 2));
+        assert_eq!(
+            (origin.partition, origin.offset, grave.attempts),
+            (3, 41, 2)
+        );
         assert!(grave.sealed);
-        assert_eq!((&grave.headers, grave.redrives), (&vec![pair("traceparent", "00-1")], 0));
-        let headers = grave.redriven((0, 7));
-        assert_eq!(Whole::of(&headers), Some(Ok(grave.origin.clone())), "still sealed");
+        assert_eq!(
+            (&grave.headers, grave.redrives),
+            (&vec![pair("traceparent", "00-1")], 0)
+        );
+        let headers = grave.redriven((0, 7), 0);
+        assert_eq!(
+            Whole::of(&headers),
+            Some(Ok(grave.origin.clone())),
+            "still sealed"
+        );
         assert_eq!(redriven_from(&headers), Some((0, 7)));
         assert_eq!(named(&headers, "traceparent"), [b"00-1"]);
         let mut again = stored(None, headers);
@@ -312,14 +324,15 @@ mod tests {
         assert!(value.starts_with(b"unilink/dlq/v1\0wechat.logins\x003\x0090|"));
         let grave = Grave::parse(&on_topic(twice, 9_500)).expect("grave");
         assert_eq!((grave.redrives, grave.origin.offset), (1, 90));
-        assert_eq!(named(&grave.redriven((1, 2)), REDRIVES), [b"2"]);
+        assert_eq!(named(&grave.redriven((1, 2), 0), REDRIVES), [b"2"]);
+        assert_eq!(named(&grave.redriven((1, 2), 3), REDRIVES), [b"5"]);
     }
 
     #[test]
     fn what_came_sealed_is_redriven_without_a_place() {
         let dead = bury(&stored(Some(SEALED), vec![]));
         let grave = Grave::parse(&on_topic(dead, 5_000)).expect("grave");
-        let headers = grave.redriven((0, 7));
+        let headers = grave.redriven((0, 7), 0);
         assert_eq!(Whole::of(&headers), None);
         assert!(named(&headers, "dlq_offset").is_empty());
     }

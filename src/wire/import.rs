@@ -7,9 +7,7 @@ use super::event::{event_id, id, json, types};
 use super::field::{FieldError, read};
 use super::{Signer, Time, Topics};
 use crate::bus::Record;
-use crate::model::{
-    Account, EventId, ExternalId, Import, Millis, PlatformId, UnionId, UnionKey,
-};
+use crate::model::{Account, EventId, ExternalId, Import, Millis, PlatformId, UnionId, UnionKey};
 use serde::{Deserialize, Serialize};
 
 /// WeChat began in January 2011; an earlier time is most often one in seconds.
@@ -114,7 +112,7 @@ impl ImportWire {
 /// # Errors
 /// [`FieldError`] names `first_seen_at`.
 pub fn check_time(at: Millis, now: Millis) -> Result<(), FieldError> {
-    not_ahead("first_seen_at", at, now)?;
+    not_ahead("first_seen_at", Time(at), now)?;
     if at < FIRST {
         let problem = "lies before 2011, when WeChat began: write it as RFC 3339 or in \
                        milliseconds since 1970";
@@ -223,7 +221,10 @@ mod tests {
         assert_eq!(kind(&record.headers), Some(Kind::Import));
         let value = record.value.expect("value");
         assert!(keys.verify(types::IMPORT, &value, &record.headers).is_ok());
-        assert!(keys.verify(types::ERASURE, &value, &record.headers).is_err());
+        assert!(
+            keys.verify(types::ERASURE, &value, &record.headers)
+                .is_err()
+        );
         assert_eq!(ImportWire::parse(&value, NOW), Ok(import));
     }
 }

@@ -46,7 +46,11 @@ impl Whole {
     #[must_use]
     pub fn aad(&self) -> Vec<u8> {
         let (partition, offset) = (self.partition.to_string(), self.offset.to_string());
-        let parts = [self.topic.as_bytes(), partition.as_bytes(), offset.as_bytes()];
+        let parts = [
+            self.topic.as_bytes(),
+            partition.as_bytes(),
+            offset.as_bytes(),
+        ];
         [AAD, &parts.join(&0)].concat()
     }
 
@@ -111,6 +115,9 @@ mod tests {
             assert_eq!(error.field, missing);
         }
         let odd = [pair(SEALED, "1"), pair(TOPIC, "t"), pair(PARTITION, "-1")];
-        assert_eq!(Whole::of(&odd).expect("says so").expect_err("-1").field, PARTITION);
+        assert_eq!(
+            Whole::of(&odd).expect("says so").expect_err("-1").field,
+            PARTITION
+        );
     }
 }

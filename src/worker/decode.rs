@@ -92,12 +92,7 @@ impl Decoder {
         }
     }
 
-    fn open(
-        &self,
-        mut event: LoginWire,
-        record: &Stored,
-        sealed: bool,
-    ) -> Result<Login, Faulty> {
+    fn open(&self, mut event: LoginWire, record: &Stored, sealed: bool) -> Result<Login, Faulty> {
         if self.require_sealed && !sealed && event.has_plain_secrets() {
             let detail = "secrets came in plain, and intake.require_sealed is on".to_owned();
             return Err((DeadReason::NotSealed, detail));

@@ -20,6 +20,7 @@ mod outbox;
 mod plans;
 mod prune;
 mod rebuild;
+mod redriven;
 mod registers;
 mod rows;
 mod schema;

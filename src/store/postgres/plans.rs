@@ -5,7 +5,7 @@
 mod tests {
     use crate::store::postgres::{
         PostgresOptions, columns, deferred, due, erase, find, ledger, lock, migrate, operate,
-        outbox, registers, tokens, view, write,
+        outbox, redriven, registers, tokens, view, write,
     };
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 
@@ -54,7 +54,7 @@ mod tests {
         find::LINKED,
         find::OWNER,
     ];
-    const MORE: [&str; 14] = [
+    const MORE: [&str; 18] = [
         find::BY_OWN,
         find::BY_UNIONID,
         operate::ANY,
@@ -62,6 +62,10 @@ mod tests {
         operate::CONTESTED,
         outbox::READ,
         outbox::PRUNE,
+        redriven::READ,
+        redriven::BEGIN,
+        redriven::END,
+        redriven::FORGET,
         tokens::READ,
         tokens::PLACE,
         tokens::LEASE,

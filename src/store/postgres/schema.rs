@@ -31,6 +31,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "operate",
         include_str!("../../../migrations/postgres/0005_operate.sql"),
     ),
+    (
+        7,
+        "redriven",
+        include_str!("../../../migrations/postgres/0007_redriven.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

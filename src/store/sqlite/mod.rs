@@ -16,6 +16,7 @@ mod outbox;
 mod plans;
 mod prune;
 mod rebuild;
+mod redriven;
 mod registers;
 mod rows;
 mod tokens;

@@ -5,7 +5,7 @@
 mod tests {
     use crate::sqlite::{File, Insert, Options, Select};
     use crate::store::sqlite::{
-        deferred, erase, find, ledger, operate, registers, tokens, view, write,
+        deferred, erase, find, ledger, operate, redriven, registers, tokens, view, write,
     };
 
     /// Scans that are meant: key lists, and recursions over them.
@@ -54,6 +54,7 @@ mod tests {
             &ledger::ERASED,
             &ledger::RESOLVED,
             &ledger::KEYS,
+            &redriven::READ,
             &find::BY_ANCHOR,
             &find::BY_ID,
             &find::LINKED_UNIONIDS,
@@ -87,6 +88,8 @@ mod tests {
             operate::ANY,
             operate::UNRESOLVED,
             operate::CONTESTED,
+            redriven::END,
+            redriven::FORGET,
         ];
         let mut texts: Vec<String> = selects.into_iter().map(select).collect();
         texts.extend(inserts.into_iter().map(insert));
