@@ -19,6 +19,7 @@ pub mod shutdown;
 pub mod simulate;
 pub mod sqlite;
 pub mod store;
+pub mod tables;
 pub mod telemetry;
 pub mod wire;
 pub mod worker;

@@ -9,6 +9,8 @@ mod confirm;
 pub mod demo;
 mod dlq;
 mod driver;
+mod export;
+mod import;
 mod intake;
 mod keys;
 mod migrate;
@@ -89,6 +91,11 @@ enum Command {
     /// Make the store anew from the topics (an empty or restored database), or the topics from the store
     /// (lost or resized topics). All workers must be stopped; interrupted, it is run again
     Rebuild(rebuild::RebuildArgs),
+    /// Bring in a table of accounts (CSV, NDJSON): appid, openid, when first seen, unionid, external id;
+    /// also what another installation exported
+    Import(import::ImportArgs),
+    /// Take out the account → user table (CSV, NDJSON)
+    Export(export::ExportArgs),
     /// Look at dead letters, and put those back on the login topic that can end otherwise by now
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
@@ -168,6 +175,8 @@ async fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Migrate => migrate::run(config(&common)?).await,
         Command::Check(args) => check::run(config(&common)?, args).await,
         Command::Rebuild(args) => rebuild::run(config(&common)?, args).await,
+        Command::Import(args) => import::run(config(&common)?, args).await,
+        Command::Export(args) => export::run(config(&common)?, args).await,
         Command::Dlq(command) => dlq::run(config(&common)?, command).await,
         Command::Audit(args) => audit::run(config(&common)?, args).await,
         Command::Keys(command) => keys::run(&command),
