@@ -15,3 +15,5 @@ mod services;
 #[allow(dead_code, reason = "rebuilds use the rest")]
 #[path = "rebuild/site.rs"]
 mod site;
+#[path = "operators/tables.rs"]
+mod tables;
