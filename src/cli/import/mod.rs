@@ -12,7 +12,6 @@ use super::operator::{Operator, OperatorArgs};
 use super::progress::{Progress, grouped, until_signalled};
 use crate::config::Config;
 use crate::store::Audit;
-use crate::tables::Format;
 use crate::wire::Signer;
 use clap::Args;
 use file::Table;
