@@ -7,6 +7,8 @@
     reason = "a test may stop"
 )]
 
+#[path = "operators/app.rs"]
+mod app;
 #[path = "operators/dlq.rs"]
 mod dlq;
 mod fleet;

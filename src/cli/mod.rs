@@ -2,6 +2,7 @@
 //! to stdout. Exit status: 0 done, 1 failed, 2 wrong use.
 
 mod api;
+mod app;
 pub mod assemble;
 mod audit;
 mod check;
@@ -99,6 +100,9 @@ enum Command {
     /// Look at dead letters, and put those back on the login topic that can end otherwise by now
     #[command(subcommand)]
     Dlq(dlq::DlqCommand),
+    /// Show the apps; pause one, so that WeChat is asked nothing about it, or resume it
+    #[command(subcommand)]
+    App(app::AppCommand),
     /// Print what operators did: when, who, what, why, and what it came to
     Audit(audit::AuditArgs),
     /// Make a key file, or show its public keys
@@ -178,6 +182,7 @@ async fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Import(args) => import::run(config(&common)?, args).await,
         Command::Export(args) => export::run(config(&common)?, args).await,
         Command::Dlq(command) => dlq::run(config(&common)?, command).await,
+        Command::App(command) => app::run(config(&common)?, command).await,
         Command::Audit(args) => audit::run(config(&common)?, args).await,
         Command::Keys(command) => keys::run(&command),
         Command::Simulate(args) => simulate::run(args).await,

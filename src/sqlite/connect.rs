@@ -44,6 +44,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "redriven",
         include_str!("../../migrations/sqlite/0008_redriven.sql"),
     ),
+    (
+        9,
+        "pauses",
+        include_str!("../../migrations/sqlite/0009_pauses.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

@@ -7,6 +7,7 @@
 mod birth;
 mod marks;
 mod operate;
+mod pauses;
 pub mod postgres;
 mod rebuild;
 mod records;
@@ -16,6 +17,7 @@ pub mod sqlite;
 mod types;
 
 pub use operate::{Audit, Operate, Page, State, Which};
+pub use pauses::{Pause, Pauses};
 pub use rebuild::{Buried, Move, Origin, Rebirth, Rebuild, UnderWay};
 pub use redriven::{LetterPlace, Redrive, Redriven, Redrives};
 pub use types::{
@@ -46,7 +48,7 @@ pub enum Step {
 
 /// The database of one installation.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Pauses + Send + Sync {
     /// What it is.
     fn identity(&self) -> &Identity;
 

@@ -19,6 +19,8 @@ pub mod ledger;
 pub mod operate;
 #[path = "store/outbox.rs"]
 pub mod outbox;
+#[path = "store/pauses.rs"]
+pub mod pauses;
 #[path = "store/redriven.rs"]
 pub mod redriven;
 #[path = "store/tokens.rs"]
@@ -76,6 +78,7 @@ macro_rules! contract {
                 operate: a_store_that_nobody_used_is_none, a_walk_shows_every_account_once,
                     only_those_that_match_are_walked, a_long_walk_has_pages_without_anybody,
                     who_did_what_is_told_newest_first;
+                pauses: an_app_is_paused_until_it_is_resumed;
                 redriven: a_letter_goes_once, what_another_has_begun_is_left_until_it_is_stale,
                     letters_of_other_topics_are_others, what_the_topic_dropped_is_forgotten;
                 outbox: is_gapless_and_in_commit_order, a_polling_reader_misses_nothing, stops_at_the_byte_limit,

@@ -68,11 +68,12 @@ impl Parts {
         };
         let client = Client::new(&wechat.base_url, timeouts).map_err(Failure::failed)?;
         let memory = Arc::new(StoreMemory::new(&self.store, &self.clock));
-        let gates = Arc::new(Gates::new(Limits {
+        let gates = Gates::new(Limits {
             per_app: worker.http_per_app,
             total: worker.http_total,
             per_minute: wechat.per_minute.clone(),
-        }));
+        });
+        let gates = Arc::new(gates.heeding(&self.paused));
         let shelf: Arc<dyn Shelf> = Arc::clone(&memory) as Arc<dyn Shelf>;
         let memory: Arc<dyn Memory> = memory;
         let caller = Caller::new(client, gates, shelf, Arc::clone(&self.clock));

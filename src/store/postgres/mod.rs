@@ -17,6 +17,7 @@ mod ledger;
 mod lock;
 mod operate;
 mod outbox;
+mod pauses;
 mod plans;
 mod prune;
 mod rebuild;

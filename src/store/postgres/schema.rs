@@ -36,6 +36,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "redriven",
         include_str!("../../../migrations/postgres/0007_redriven.sql"),
     ),
+    (
+        8,
+        "pauses",
+        include_str!("../../../migrations/postgres/0008_pauses.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

@@ -13,6 +13,7 @@ mod find;
 mod ledger;
 mod operate;
 mod outbox;
+mod pauses;
 mod plans;
 mod prune;
 mod rebuild;
