@@ -1,6 +1,7 @@
 //! Tables of accounts as files: what `export` writes and `import` reads, CSV or NDJSON, a row an
 //! account, a row at a time.
 
+mod frame;
 mod read;
 mod row;
 mod write;

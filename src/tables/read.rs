@@ -1,11 +1,16 @@
 //! Reading a table, row by row, each with the line that it begins in.
 
+use super::frame::Framed;
 use super::row::{Columns, Faulty, Fields, Imported, READ, imported, place};
 use super::{Format, TableError};
 use crate::model::{Apps, Millis};
 use serde_json::{Map, Value};
 use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+/// Read ahead, in bytes.
+const BUFFER: usize = 256 * 1024;
 /// Longest line of NDJSON, in bytes.
 const MAX_LINE: u64 = 64 * 1024;
 
@@ -14,8 +19,16 @@ pub struct Reader<R> {
     rows: Rows<R>,
 }
 
+/// CSV being read.
+struct Csv<R> {
+    reader: csv::Reader<Framed<BufReader<R>>>,
+    line: Arc<AtomicU64>,
+    columns: Columns,
+    width: usize,
+}
+
 enum Rows<R> {
-    Csv(Box<csv::Reader<R>>, Columns),
+    Csv(Box<Csv<R>>),
     Ndjson(BufReader<R>, u64),
 }
 
@@ -26,13 +39,20 @@ impl<R: Read> Reader<R> {
     /// The header names unknown columns, or not those that are needed.
     pub fn new(from: R, format: Format) -> Result<Self, TableError> {
         let rows = match format {
-            Format::Ndjson => Rows::Ndjson(BufReader::new(from), 0),
+            Format::Ndjson => Rows::Ndjson(BufReader::with_capacity(BUFFER, from), 0),
             Format::Csv => {
                 let mut options = csv::ReaderBuilder::new();
-                let mut reader = options.flexible(true).from_reader(from);
+                let (framed, line) = Framed::new(BufReader::with_capacity(BUFFER, from));
+                let mut reader = options.flexible(true).from_reader(framed);
                 let header = reader.headers().map_err(unreadable)?;
                 let columns = Columns::of(header).map_err(TableError::Columns)?;
-                Rows::Csv(Box::new(reader), columns)
+                let width = header.len();
+                Rows::Csv(Box::new(Csv {
+                    reader,
+                    line,
+                    columns,
+                    width,
+                }))
             }
         };
         Ok(Self { rows })
@@ -51,7 +71,7 @@ impl<R: Read> Reader<R> {
     ) -> Result<Option<(u64, Result<Imported, Faulty>)>, TableError> {
         loop {
             let next = match &mut self.rows {
-                Rows::Csv(reader, columns) => csv_row(reader, columns)?,
+                Rows::Csv(csv) => csv_row(csv)?,
                 Rows::Ndjson(reader, line) => ndjson_row(reader, line)?,
             };
             let Some((line, fields)) = next else {
@@ -67,32 +87,24 @@ impl<R: Read> Reader<R> {
 
 type Row = Option<(u64, Result<Fields, Faulty>)>;
 
-fn csv_row<R: Read>(reader: &mut csv::Reader<R>, columns: &Columns) -> Result<Row, TableError> {
+fn csv_row<R: Read>(csv: &mut Csv<R>) -> Result<Row, TableError> {
     let mut record = csv::StringRecord::new();
-    let begins = reader.position().line();
-    match reader.read_record(&mut record) {
-        Ok(false) => Ok(None),
+    let read = csv.reader.read_record(&mut record);
+    let line = csv.line.load(Ordering::Relaxed);
+    let fields = match read {
+        Ok(false) => return Ok(None),
+        Ok(true) if record.len() == csv.width => Ok(csv.columns.fields(&record)),
         Ok(true) => {
-            // Empty lines before it are none of it.
-            let line = record.position().map_or(begins, csv::Position::line);
-            let wanted = reader.headers().map_err(unreadable)?.len();
-            let fields = match record.len() == wanted {
-                true => Ok(columns.fields(&record)),
-                false => Err(Faulty::new(
-                    "",
-                    format!("has {} fields, and the header {wanted}", record.len()),
-                )),
-            };
-            Ok(Some((line, fields)))
+            let (has, wanted) = (record.len(), csv.width);
+            let problem = format!("has {has} fields, and the header {wanted}");
+            Err(Faulty::new("", problem))
         }
-        Err(error) => match error.kind() {
-            csv::ErrorKind::Utf8 { pos, .. } => {
-                let line = pos.as_ref().map_or(begins, csv::Position::line);
-                Ok(Some((line, Err(Faulty::new("", "is not UTF-8")))))
-            }
-            _ => Err(unreadable(error)),
-        },
-    }
+        Err(error) if matches!(error.kind(), csv::ErrorKind::Utf8 { .. }) => {
+            Err(Faulty::new("", "is not UTF-8"))
+        }
+        Err(error) => return Err(unreadable(error)),
+    };
+    Ok(Some((line, fields)))
 }
 
 fn unreadable(error: csv::Error) -> TableError {
@@ -184,10 +196,12 @@ mod tests {
             wx1,oB,1580457600000,\n\
             wx1,oC\n\
             wx1,o\xff,1580457600000,\r\n\
-            wx1,oD,1580457600000,\r\n";
+            \r\n\
+            wx1,oD,1580457600000,\"a,\"\"b\"\"\"\r\n\
+            wx1,o\"E,1580457600000,";
         let all = read(text, Format::Csv, 1);
         let lines: Vec<u64> = all.iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [2, 5, 6, 7, 8], "{all:?}");
+        assert_eq!(lines, [2, 5, 6, 7, 9, 10], "{all:?}");
         assert_eq!((&*all[1].1, &*all[4].1), ("oB", "oD"));
         assert!(all[0].1.contains("external_id"), "{all:?}");
         assert!(all[2].1.contains("has 2 fields, and the header 4"));

@@ -53,8 +53,7 @@ impl Table {
         let mut file = file;
         let begin = file.seek(SeekFrom::Start(0));
         begin.map_err(|e| self.failed(e.into()))?;
-        let buffered = std::io::BufReader::with_capacity(1 << 18, file);
-        Reader::new(buffered, self.format).map_err(|e| self.failed(e))
+        Reader::new(file, self.format).map_err(|e| self.failed(e))
     }
 
     /// The failure of reading it.

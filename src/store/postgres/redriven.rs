@@ -29,9 +29,10 @@ pub(super) const BEGIN: &str = "INSERT INTO redriven AS r \
      to_partition = excluded.to_partition, to_offset = excluded.to_offset \
      WHERE r.stamp <> excluded.stamp OR (r.under_way AND r.at <= $7::bigint) \
      OR (NOT r.under_way AND (r.times = 0 OR $8::boolean)) RETURNING r.partition, r.\"offset\"";
+/// (Not by the index of what is under way, which has no condition to probe with.)
 pub(super) const END: &str = "UPDATE redriven r SET under_way = false, times = r.times + $3::integer \
      FROM unnest($1::integer[], $2::bigint[]) AS k(p, o) \
-     WHERE r.partition = ANY(ARRAY[k.p]) AND r.\"offset\" = ANY(ARRAY[k.o]) AND r.under_way";
+     WHERE r.partition = ANY(ARRAY[k.p]) AND r.\"offset\" = ANY(ARRAY[k.o]) AND r.under_way IS NOT FALSE";
 pub(super) const UNDER_WAY: &str = concat!(
     "SELECT ",
     columns!(),
