@@ -101,6 +101,7 @@ macro_rules! contract {
                     unknown_ids_are_unknown, unionids_lead_to_the_user, accounts_in_their_order,
                     fates_are_kept, totals_count;
                 erasure: leaves_a_tombstone_and_no_rows, own_ids_are_gone,
+                    an_erasure_and_a_first_life_come_together,
                     a_later_life_has_its_own_id, no_openid_stays_in_plain,
                     pairs_outlive_their_accounts, younger_data_stays;
             }
