@@ -168,7 +168,8 @@ async fn list(operating: &Operating, args: &ListArgs) -> Result<(), Failure> {
         rows.entry(app.id.clone()).or_default().kind = Some(app.kind);
     }
     for pause in store.paused().await.map_err(Failure::failed)? {
-        rows.entry(pause.app.clone()).or_default().pause = Some(pause);
+        let row = rows.entry(pause.app.clone()).or_default();
+        row.pause = Some(pause);
     }
     for (app, waiting) in store.deferred_by_app().await.map_err(Failure::failed)? {
         rows.entry(app).or_default().waiting = waiting;
