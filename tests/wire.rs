@@ -162,47 +162,6 @@ proptest! {
         prop_assert_eq!(back, Ok(import));
     }
 
-    /// Whatever dies, its bytes are what comes back, each time, and never in plain meanwhile.
-    #[test]
-    fn what_dies_in_plain_comes_back_byte_by_byte(
-        value in proptest::collection::vec(any::<u8>(), 0..200),
-        key in proptest::collection::vec(any::<u8>(), 0..20),
-        place in (0..64_u32, 0..1_000_000_i64),
-        deaths in 1..4_u32,
-    ) {
-        let marked = [b"~SECRET~".as_slice(), &value].concat();
-        let headers = vec![("ours".to_owned(), b"kept".to_vec())];
-        let mut record = unilink::bus::Stored {
-            partition: place.0, offset: place.1, timestamp: 1_000, key: key.clone(),
-            value: Some(marked.clone()), headers: headers.clone(),
-        };
-        for died in 0..deaths {
-            let letter = DeadLetter {
-                record: &record, topic: "logins", reason: DeadReason::Malformed, detail: "", attempts: 1,
-                at: Millis(2_000),
-            };
-            let public = KEYS.current();
-            let dead = letter.to_record(&"dlq".into(), |aad, plain| public.seal_bytes(aad, plain));
-            let dead = dead.expect("seals");
-            let stood = unilink::bus::Stored {
-                partition: 1, offset: i64::from(died), timestamp: 3_000, key: dead.key,
-                value: dead.value, headers: dead.headers,
-            };
-            let grave = Grave::parse(&stood).expect("a letter");
-            prop_assert_eq!((&grave.headers, grave.timestamp), (&headers, Millis(1_000)));
-            prop_assert_eq!(grave.redrives, died);
-            let bytes = stood.value.clone().expect("a value");
-            prop_assert!(!bytes.windows(8).any(|w| w == b"~SECRET~"));
-            record = unilink::bus::Stored {
-                offset: 2_000_000 + i64::from(died), headers: grave.redriven((1, i64::from(died)), 0), ..stood
-            };
-            let sealed = Whole::of(&record.headers).expect("sealed").expect("its place");
-            let opened = KEYS.open_bytes(&sealed.aad(), &bytes).expect("opens");
-            prop_assert_eq!(&*opened, &marked);
-            prop_assert_eq!(&record.key, &key);
-        }
-    }
-
     #[test]
     fn sealed_logins_come_back_whole(
         code in "[ -~\u{4e00}]{1,20}", raw in ".{1,80}", openid in "o[A-Za-z0-9_-]{27}", with_code in any::<bool>(),
@@ -268,6 +227,52 @@ fn a_linked_account_is_the_record_that_was_promised() {
         ("content-type", "application/json"),
     ];
     assert_eq!(headers, want);
+}
+
+proptest! {
+    // Sealing and opening take their time.
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever dies, its bytes are what comes back, each time, and never in plain meanwhile.
+    #[test]
+    fn what_dies_in_plain_comes_back_byte_by_byte(
+        value in proptest::collection::vec(any::<u8>(), 0..200),
+        key in proptest::collection::vec(any::<u8>(), 0..20),
+        place in (0..64_u32, 0..1_000_000_i64),
+        deaths in 1..4_u32,
+    ) {
+        let marked = [b"~SECRET~".as_slice(), &value].concat();
+        let headers = vec![("ours".to_owned(), b"kept".to_vec())];
+        let mut record = unilink::bus::Stored {
+            partition: place.0, offset: place.1, timestamp: 1_000, key: key.clone(),
+            value: Some(marked.clone()), headers: headers.clone(),
+        };
+        for died in 0..deaths {
+            let letter = DeadLetter {
+                record: &record, topic: "logins", reason: DeadReason::Malformed, detail: "", attempts: 1,
+                at: Millis(2_000),
+            };
+            let public = KEYS.current();
+            let dead = letter.to_record(&"dlq".into(), |aad, plain| public.seal_bytes(aad, plain));
+            let dead = dead.expect("seals");
+            let stood = unilink::bus::Stored {
+                partition: 1, offset: i64::from(died), timestamp: 3_000, key: dead.key,
+                value: dead.value, headers: dead.headers,
+            };
+            let grave = Grave::parse(&stood).expect("a letter");
+            prop_assert_eq!((&grave.headers, grave.timestamp), (&headers, Millis(1_000)));
+            prop_assert_eq!(grave.redrives, died);
+            let bytes = stood.value.clone().expect("a value");
+            prop_assert!(!bytes.windows(8).any(|w| w == b"~SECRET~"));
+            record = unilink::bus::Stored {
+                offset: 2_000_000 + i64::from(died), headers: grave.redriven((1, i64::from(died)), 0), ..stood
+            };
+            let sealed = Whole::of(&record.headers).expect("sealed").expect("its place");
+            let opened = KEYS.open_bytes(&sealed.aad(), &bytes).expect("opens");
+            prop_assert_eq!(&*opened, &marked);
+            prop_assert_eq!(&record.key, &key);
+        }
+    }
 }
 
 #[test]

@@ -51,6 +51,8 @@ pub struct Letter {
     pub app: Option<AppId>,
     /// Whether only a code names its person.
     pub by_code: bool,
+    /// When the login was, as it says itself; not after its first record.
+    pub happened_at: Millis,
     /// What is known of its redrives.
     pub redriven: Option<Redriven>,
     /// The record.
@@ -74,6 +76,7 @@ struct Peek {
     id: Value,
     appid: Value,
     openid: Value,
+    occurred_at: Value,
 }
 
 impl Letter {
@@ -88,7 +91,9 @@ impl Letter {
             Opened::Null | Opened::Shut(_) => Peek::default(),
         };
         let text = |value: &Value| value.as_str().map(str::to_owned).filter(|t| !t.is_empty());
+        let said = text(&peek.occurred_at).and_then(|at| Millis::parse_rfc3339(&at));
         Ok(Self {
+            happened_at: said.map_or(grave.timestamp, |said| said.min(grave.timestamp)),
             place: Place(record.partition, record.offset),
             at: Millis(record.timestamp),
             event: text(&peek.id).and_then(|id| EventId::parse(&id).ok()),

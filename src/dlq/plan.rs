@@ -97,7 +97,7 @@ impl Wish {
 }
 
 fn expired(letter: &Letter, now: Millis) -> bool {
-    now.since(letter.grave.timestamp) > CODE_LIFE_MS
+    now.since(letter.happened_at) > CODE_LIFE_MS
 }
 
 /// Letters by reason's word.

@@ -37,9 +37,9 @@ fn late(n: u32) -> Value {
         "openid": format!("oLate{n}"), "unionid": format!("uLate{n}")})
 }
 
-fn sealed_for(parts: &Parts, id: &str) -> Value {
+fn sealed_for(parts: &Parts, id: &str, field: &str) -> Value {
     let aad = format!("unilink/login/v1\0{id}\0{LATE}");
-    let inside = json!({"session_key": SECRET}).to_string();
+    let inside = json!({field: SECRET}).to_string();
     let public = parts.keys.hpke.current();
     let sealed = public.seal(aad.as_bytes(), inside.as_bytes());
     sealed.unwrap().into()
@@ -111,13 +111,13 @@ async fn an_app_that_was_forgotten(mut site: Site) {
     let mut plain = late(1);
     plain["session_key"] = SECRET.into();
     let mut sealed = late(2);
-    sealed["sealed"] = sealed_for(&parts, "late-2");
+    sealed["sealed"] = sealed_for(&parts, "late-2", "session_key");
     let [one, _] = site.apps();
     let bad = json!({"id": "bad", "occurred_at": ago(1), "appid": one, "openid": "oBad",
         "code": SECRET});
     let code = json!({"id": "dead", "occurred_at": ago(0), "appid": one, "code": "0nobodysc0de"});
-    let mut old = json!({"id": "old", "occurred_at": ago(1), "appid": LATE});
-    old["sealed"] = sealed_for(&parts, "old");
+    let mut old = json!({"id": "old", "occurred_at": ago(6), "appid": LATE});
+    old["sealed"] = sealed_for(&parts, "old", "code");
     let values = [
         (key(1), plain),
         (key(2), sealed.clone()),
