@@ -5,7 +5,7 @@
 mod tests {
     use crate::sqlite::{File, Insert, Options, Select};
     use crate::store::sqlite::{
-        deferred, erase, find, ledger, operate, redriven, registers, tokens, view, write,
+        deferred, erase, find, ledger, operate, redriven, registers, sends, tokens, view, write,
     };
 
     /// Scans that are meant: key lists, and recursions over them.
@@ -55,6 +55,8 @@ mod tests {
             &ledger::RESOLVED,
             &ledger::KEYS,
             &redriven::READ,
+            &sends::CLAIM,
+            &sends::READ,
             &find::BY_ANCHOR,
             &find::BY_ID,
             &find::LINKED_UNIONIDS,
@@ -79,6 +81,7 @@ mod tests {
             deferred::LATER,
             deferred::HASTEN,
             deferred::WAKE_LEASED,
+            sends::RELEASE,
             tokens::READ,
             tokens::LEASE,
             tokens::PUT,
