@@ -73,7 +73,7 @@ mod tests {
             let waiting = gates.admit(&a, api, now);
             let pausing = async {
                 tokio::task::yield_now().await;
-                assert_eq!(paused.set(&only(&a)), [a.clone()]);
+                assert_eq!(paused.set(&only(&a)), std::slice::from_ref(&a));
                 drop(held);
             };
             tokio::join!(waiting, pausing).0
