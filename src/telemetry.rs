@@ -79,6 +79,7 @@ metrics_table! {
     Counter WECHAT_CALLS = "unilink_wechat_calls_total", Count, "Calls to WeChat, by app, api and outcome.";
     Histogram WECHAT_SECONDS = "unilink_wechat_seconds", Seconds, "Time of a call to WeChat, by api.";
     Gauge WECHAT_PARKED = "unilink_wechat_parked_until_seconds", Seconds, "Until when (Unix time) an app is parked that WeChat refuses, by app; 0 once it answers again.";
+    Gauge PAUSED = "unilink_paused", Count, "1 while an operator has paused the app: WeChat is asked nothing about it, by app.";
     Gauge DEFERRED = "unilink_deferred", Count, "Resolutions that wait, by app.";
     Histogram BATCH_SIZE = "unilink_batch_size", Count, "Records applied in one transaction.";
     Histogram APPLY_SECONDS = "unilink_apply_seconds", Seconds, "Time of applying one batch.";

@@ -26,8 +26,8 @@ use unilink::model::{
 };
 use unilink::store::{
     AppToken, Batch, Birth, Claim, Claimed, CodeKey, Deferred, FoundAccount, FoundUser, Held,
-    Identity, OutboxRow, Planner, Position, Prune, Release, Sending, Spent, Store, StoreError,
-    Totals, Tracked, TrackedState,
+    Identity, OutboxRow, Pause, Pauses, Planner, Position, Prune, Release, Sending, Spent, Store,
+    StoreError, Totals, Tracked, TrackedState,
 };
 use uuid::Uuid;
 
@@ -51,6 +51,19 @@ impl FakeStore {
 
 fn elsewhere<T>() -> Result<T, StoreError> {
     Err(StoreError::Unavailable("not in these stories".into()))
+}
+
+#[async_trait]
+impl Pauses for FakeStore {
+    async fn paused(&self) -> Result<Vec<Pause>, StoreError> {
+        elsewhere()
+    }
+    async fn pause(&self, _: &Pause) -> Result<bool, StoreError> {
+        elsewhere()
+    }
+    async fn resume(&self, _: &AppId) -> Result<bool, StoreError> {
+        elsewhere()
+    }
 }
 
 #[async_trait]

@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use unilink::config::{Config, Environment};
+use unilink::dlq::help::ADVICE;
 use unilink::model::{DeadReason, Reason};
 use unilink::telemetry::METRICS;
 
@@ -114,6 +115,18 @@ fn reasons_are_those_of_the_code() {
     for (name, text) in BOTH {
         assert_eq!(first_cells(text, "reasons"), reasons, "{name}");
         assert_eq!(first_cells(text, "dead"), dead, "{name}");
+    }
+}
+
+/// What `dlq show` says of a letter is what the README says.
+#[test]
+fn advice_on_dead_letters_is_that_of_the_code() {
+    let rows = ADVICE.iter().map(|advice| {
+        let (reason, meaning, remedy) = (advice.reason.word(), advice.meaning, advice.remedy);
+        format!("| `{reason}` | {meaning} | {remedy} |")
+    });
+    for row in rows {
+        assert!(ENGLISH.lines().any(|line| line == row), "{row}");
     }
 }
 

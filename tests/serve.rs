@@ -227,7 +227,7 @@ async fn bad_records_become_dead_letters_and_the_worker_goes_on() {
     let mut seen = 0;
     for record in &dead {
         let grave = unilink::wire::Grave::parse(record).unwrap();
-        let (reason, _, original) = &cases[usize::try_from(grave.offset).unwrap()];
+        let (reason, _, original) = &cases[usize::try_from(grave.origin.offset).unwrap()];
         assert_eq!(
             grave.reason.map(|r| r.word()),
             Some(*reason),
@@ -238,7 +238,7 @@ async fn bad_records_become_dead_letters_and_the_worker_goes_on() {
             true => parts
                 .keys
                 .hpke
-                .open_bytes(&grave.aad(), &value)
+                .open_bytes(&grave.origin.aad(), &value)
                 .unwrap()
                 .to_vec(),
             false => value,

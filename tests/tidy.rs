@@ -35,6 +35,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("http", &["model", "telemetry"]),
     ("outbox", &["model", "bus", "store", "clock", "telemetry"]),
     ("simulate", &["model"]),
+    ("tables", &["model", "wire", "store"]),
+    (
+        "dlq",
+        &["model", "wire", "bus", "seal", "store", "resolve", "clock"],
+    ),
     (
         "replay",
         &[

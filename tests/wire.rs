@@ -36,6 +36,7 @@ fn read_all(bytes: &[u8]) -> Vec<FieldError> {
     }
     errors.extend(DecisionWire::parse(bytes, NOW).err());
     errors.extend(ErasureWire::parse(bytes, NOW).err());
+    errors.extend(ImportWire::parse(bytes, NOW).err());
     errors.extend(Register::parse(bytes).err());
     errors.extend(parse_linked(bytes).and_then(|l| l.to_linked()).err());
     let mut login = LoginWire::parse(LOGIN.as_bytes()).expect("login");
@@ -137,6 +138,31 @@ proptest! {
     }
 
     #[test]
+    fn imports_come_back_as_they_went(
+        openid in "[A-Za-z0-9_-]{20,28}",
+        unionids in proptest::collection::vec("u[A-Za-z0-9_-]{1,30}", 0..4),
+        ago in 0..400_000_000_000_i64,
+        external in proptest::option::of("x[!-~]{0,40}"),
+    ) {
+        let external = external.map(|text| ExternalId::parse(&text));
+        prop_assume!(external.as_ref().is_none_or(Result::is_ok));
+        let platforms = ["a", "b", "c", "d"].iter();
+        let unions = platforms.zip(&unionids).map(|(platform, unionid)| union(platform, unionid));
+        let import = Import {
+            cause: event("import-1"),
+            account: account(&format!("wx1:{openid}")),
+            first_seen_at: NOW.plus(-ago),
+            unions: unions.collect(),
+            external_id: external.transpose().expect("valid"),
+        };
+        let signer = Signer::new("ops", &[1; 32]);
+        let record = ImportWire::to_record(&import, &topics(), "unilink", &signer);
+        prop_assert_eq!(kind(&record.headers), Some(Kind::Import));
+        let back = ImportWire::parse(&record.value.expect("value"), NOW);
+        prop_assert_eq!(back, Ok(import));
+    }
+
+    #[test]
     fn sealed_logins_come_back_whole(
         code in "[ -~\u{4e00}]{1,20}", raw in ".{1,80}", openid in "o[A-Za-z0-9_-]{27}", with_code in any::<bool>(),
     ) {
@@ -201,6 +227,52 @@ fn a_linked_account_is_the_record_that_was_promised() {
         ("content-type", "application/json"),
     ];
     assert_eq!(headers, want);
+}
+
+proptest! {
+    // Sealing and opening take their time.
+    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever dies, its bytes are what comes back, each time, and never in plain meanwhile.
+    #[test]
+    fn what_dies_in_plain_comes_back_byte_by_byte(
+        value in proptest::collection::vec(any::<u8>(), 0..200),
+        key in proptest::collection::vec(any::<u8>(), 0..20),
+        place in (0..64_u32, 0..1_000_000_i64),
+        deaths in 1..4_u32,
+    ) {
+        let marked = [b"~SECRET~".as_slice(), &value].concat();
+        let headers = vec![("ours".to_owned(), b"kept".to_vec())];
+        let mut record = unilink::bus::Stored {
+            partition: place.0, offset: place.1, timestamp: 1_000, key: key.clone(),
+            value: Some(marked.clone()), headers: headers.clone(),
+        };
+        for died in 0..deaths {
+            let letter = DeadLetter {
+                record: &record, topic: "logins", reason: DeadReason::Malformed, detail: "", attempts: 1,
+                at: Millis(2_000),
+            };
+            let public = KEYS.current();
+            let dead = letter.to_record(&"dlq".into(), |aad, plain| public.seal_bytes(aad, plain));
+            let dead = dead.expect("seals");
+            let stood = unilink::bus::Stored {
+                partition: 1, offset: i64::from(died), timestamp: 3_000, key: dead.key,
+                value: dead.value, headers: dead.headers,
+            };
+            let grave = Grave::parse(&stood).expect("a letter");
+            prop_assert_eq!((&grave.headers, grave.timestamp), (&headers, Millis(1_000)));
+            prop_assert_eq!(grave.redrives, died);
+            let bytes = stood.value.clone().expect("a value");
+            prop_assert!(!bytes.windows(8).any(|w| w == b"~SECRET~"));
+            record = unilink::bus::Stored {
+                offset: 2_000_000 + i64::from(died), headers: grave.redriven((1, i64::from(died)), 0), ..stood
+            };
+            let sealed = Whole::of(&record.headers).expect("sealed").expect("its place");
+            let opened = KEYS.open_bytes(&sealed.aad(), &bytes).expect("opens");
+            prop_assert_eq!(&*opened, &marked);
+            prop_assert_eq!(&record.key, &key);
+        }
+    }
 }
 
 #[test]

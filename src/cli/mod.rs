@@ -2,12 +2,17 @@
 //! to stdout. Exit status: 0 done, 1 failed, 2 wrong use.
 
 mod api;
+mod app;
 pub mod assemble;
+mod audit;
 mod backfill;
 mod check;
 mod confirm;
 pub mod demo;
+mod dlq;
 mod driver;
+mod export;
+mod import;
 mod intake;
 mod jobs;
 mod keys;
@@ -26,6 +31,7 @@ mod serve;
 mod simulate;
 mod tail;
 mod topics;
+mod when;
 mod work;
 mod work_args;
 mod worker;
@@ -99,6 +105,19 @@ enum Command {
     /// Ask WeChat about accounts of an official account that have no unionid, and, with --followers, about
     /// everybody who follows it; of other apps, say how many there are. Dry runs and jobs as of `replay`
     Backfill(Box<backfill::BackfillArgs>),
+    /// Bring in a table of accounts (CSV, NDJSON): appid, openid, when first seen, unionid, external id;
+    /// also what another installation exported
+    Import(import::ImportArgs),
+    /// Take out the account → user table (CSV, NDJSON)
+    Export(export::ExportArgs),
+    /// Look at dead letters, and put those back on the login topic that can end otherwise by now
+    #[command(subcommand)]
+    Dlq(dlq::DlqCommand),
+    /// Show the apps; pause one, so that WeChat is asked nothing about it, or resume it
+    #[command(subcommand)]
+    App(app::AppCommand),
+    /// Print what operators did: when, who, what, why, and what it came to
+    Audit(audit::AuditArgs),
     /// Make a key file, or show its public keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -175,6 +194,11 @@ async fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Rebuild(args) => rebuild::run(config(&common)?, args).await,
         Command::Replay(args) => replay::run(config(&common)?, *args).await,
         Command::Backfill(args) => backfill::run(config(&common)?, *args).await,
+        Command::Import(args) => import::run(config(&common)?, args).await,
+        Command::Export(args) => export::run(config(&common)?, args).await,
+        Command::Dlq(command) => dlq::run(config(&common)?, command).await,
+        Command::App(command) => app::run(config(&common)?, command).await,
+        Command::Audit(args) => audit::run(config(&common)?, args).await,
         Command::Keys(command) => keys::run(&command),
         Command::Simulate(args) => simulate::run(args).await,
         Command::Tail(args) => tail::run(config(&common)?, args).await,

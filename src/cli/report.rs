@@ -258,7 +258,7 @@ async fn dead_letters(parts: &Parts) -> Result<HashMap<String, String>, Failure>
                     .value
                     .as_deref()
                     .and_then(|v| LoginWire::parse(v).ok());
-                let place = format!("{}/{}", grave.partition, grave.offset);
+                let place = format!("{}/{}", grave.origin.partition, grave.origin.offset);
                 let reason = grave.reason.map_or("unknown", |r| r.word());
                 dead.insert(login.map_or(place, |l| l.id), reason.to_owned());
             }

@@ -58,9 +58,11 @@ impl Tasks {
     pub fn work(&mut self, parts: &Arc<Parts>) -> Result<(), Failure> {
         let worker = parts.worker()?;
         self.watching.spawn(watch(Arc::clone(&worker)));
-        let stop = self.stop.clone();
-        self.set
-            .spawn(async move { worker.run(stop).await.map_err(Failure::failed) });
+        let (first, stop) = (Arc::clone(parts), self.stop.clone());
+        self.set.spawn(async move {
+            first.heed_pauses_first(&stop).await;
+            worker.run(stop).await.map_err(Failure::failed)
+        });
         let (upkeep, stop) = (Arc::clone(parts), self.stop.clone());
         self.set.spawn(async move {
             upkeep.upkeep(stop).await;

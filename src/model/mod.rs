@@ -11,6 +11,7 @@ pub mod apps;
 pub mod changes;
 pub mod fact;
 pub mod ids;
+pub mod import;
 pub mod login;
 pub mod present;
 pub mod room;
@@ -24,6 +25,7 @@ pub use fact::{ClaimVerdict, Decision, Erasure, Fact, NewClaim, Review, Ruling, 
 pub use ids::{
     Account, AppId, EventId, ExternalId, InvalidId, OpenId, PlatformId, UnionId, UnionKey, UserId,
 };
+pub use import::Import;
 pub use login::{EncryptedData, Evidence, Login, Payment, RawData, Secret, UserToken};
 pub use present::{Presented, present};
 pub use reason::{DeadReason, Method, Reason, Why};

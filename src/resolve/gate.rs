@@ -5,6 +5,7 @@
 pub use super::breaker::Cause;
 use super::breaker::{Breaker, PROBE_MS, Probe};
 use super::codes::{Api, by_app_token};
+use super::pauses::Paused;
 use super::rate::{Rate, rate};
 use crate::model::{AppId, Millis};
 use governor::clock::{Clock as _, DefaultClock};
@@ -50,6 +51,7 @@ pub struct Gates {
     limits: Limits,
     total: Arc<Semaphore>,
     apps: Mutex<FxHashMap<AppId, Gate>>,
+    pub(super) paused: Arc<Paused>,
 }
 
 #[derive(Debug)]
@@ -98,12 +100,6 @@ struct Held {
 
 type Probes = [Option<Probe>; 3];
 
-impl Gate {
-    fn is_strained(&self) -> bool {
-        self.unanswered >= STRAINED
-    }
-}
-
 impl Pass {
     fn new(held: Held, probes: Probes) -> Self {
         Self {
@@ -121,18 +117,22 @@ impl Gates {
             total: Arc::new(Semaphore::new(limits.total)),
             limits,
             apps: Mutex::default(),
+            paused: Arc::default(),
         }
     }
 
     /// Until when the API is parked for the app, if it is at `now`.
     #[must_use]
     pub fn parked(&self, app: &AppId, api: Api, now: Millis) -> Option<Millis> {
-        let apps = self.lock();
-        let gate = apps.get(app)?;
-        let line = gate.apis.get(&api);
-        let line = line.map(|line| line.breaker.until.max(line.limited.until));
-        let until = line.unwrap_or(gate.breaker.until).max(gate.breaker.until);
-        (until > now).then_some(until)
+        let refused = || {
+            let apps = self.lock();
+            let gate = apps.get(app)?;
+            let line = gate.apis.get(&api);
+            let line = line.map(|line| line.breaker.until.max(line.limited.until));
+            let until = line.unwrap_or(gate.breaker.until).max(gate.breaker.until);
+            (until > now).then_some(until)
+        };
+        self.paused.until(app, now).or_else(refused)
     }
 
     /// What keeps the app, or an API of it, from being asked at `now`.
@@ -159,7 +159,8 @@ impl Gates {
     #[must_use]
     pub fn strained(&self, app: &AppId) -> bool {
         let apps = self.lock();
-        apps.get(app).is_some_and(Gate::is_strained)
+        apps.get(app)
+            .is_some_and(|gate| gate.unanswered >= STRAINED)
     }
 
     /// Waits until its turn is near: for what has to be done before a request and must not hold a
@@ -268,6 +269,7 @@ impl Gates {
     }
 
     fn enter(&self, app: &AppId, api: Api, now: Millis) -> Result<Probes, Millis> {
+        self.paused.enter(app, now)?;
         let mut apps = self.lock();
         let gate = self.gate(&mut apps, app);
         let whole = gate.breaker.enter(now, 0)?;
@@ -321,7 +323,7 @@ impl Gates {
         let Some(gate) = apps.get_mut(app) else {
             return false;
         };
-        if gate.is_strained() {
+        if gate.unanswered >= STRAINED {
             gate.strain.over.notify_waiters();
         }
         gate.unanswered = 0;

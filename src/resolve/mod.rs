@@ -2,7 +2,7 @@
 //!
 //! [`wechat`] sends requests, [`body`] reads what comes back, [`codes`] tells what an error means,
 //! [`failure`] what a failed call leaves behind, and [`decrypt`] opens `encryptedData`. [`caller`] is
-//! the one way to WeChat: [`gate`] before, the reaction to errors after. [`tokens`] has the apps'
+//! the one way to WeChat: [`gate`] before ([`pauses`] close it), the reaction to errors after. [`tokens`] has the apps'
 //! access tokens, [`followers`] gathers questions, [`exchange`] spends codes, once each; [`asking`]
 //! asks about accounts, `rungs` and `session_keys` join them, and [`ladder`] bounds what is under way
 //! (`slots`) and how long it is waited for (`patience`). `turns` calls those who wait for a refused app.
@@ -28,6 +28,7 @@ pub mod ladder;
 pub mod ledger;
 mod notes;
 mod patience;
+pub mod pauses;
 pub mod ports;
 mod rate;
 mod refusal;

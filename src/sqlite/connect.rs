@@ -49,6 +49,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "jobs",
         include_str!("../../migrations/sqlite/0007_jobs.sql"),
     ),
+    (
+        8,
+        "redriven",
+        include_str!("../../migrations/sqlite/0008_redriven.sql"),
+    ),
+    (
+        9,
+        "pauses",
+        include_str!("../../migrations/sqlite/0009_pauses.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

@@ -8,9 +8,11 @@ mod birth;
 mod jobs;
 mod marks;
 mod operate;
+mod pauses;
 pub mod postgres;
 mod rebuild;
 mod records;
+mod redriven;
 mod rules;
 mod sends;
 pub mod sqlite;
@@ -18,7 +20,9 @@ mod types;
 
 pub use jobs::{Answer, Hold, Job, JobNote, NewJob, Question};
 pub use operate::{Audit, Operate, Page, State, Which};
+pub use pauses::{Pause, Pauses};
 pub use rebuild::{Buried, Move, Origin, Rebirth, Rebuild, UnderWay};
+pub use redriven::{LetterPlace, Redrive, Redriven, Redrives};
 pub use sends::{Claim, Claimed, NOTICE_MS, Release, Sending};
 pub use types::{
     AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
@@ -48,7 +52,7 @@ pub enum Step {
 
 /// The database of one installation.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Pauses + Send + Sync {
     /// What it is.
     fn identity(&self) -> &Identity;
 

@@ -1,7 +1,7 @@
 //! What only operators' commands do to a store, beside running workers: walking its accounts, and
 //! noting who did what.
 
-use super::{Answer, FoundAccount, Hold, Job, NewJob, Question, Store, StoreError};
+use super::{Answer, FoundAccount, Hold, Job, NewJob, Question, Redrives, Store, StoreError};
 use crate::model::{AppId, Millis};
 use async_trait::async_trait;
 use std::collections::BTreeMap;
@@ -63,7 +63,7 @@ pub struct Audit {
 
 /// A store as operators' commands use it.
 #[async_trait]
-pub trait Operate: Store {
+pub trait Operate: Store + Redrives {
     /// Living accounts after the place `after` (0: from the first), at most `limit` of them. Each page
     /// looks at a bounded number of rows. Accounts that come while it goes on may be missed.
     async fn browse(&self, which: &Which, after: i64, limit: usize) -> Result<Page, StoreError>;

@@ -2,18 +2,22 @@
 //!
 //! No secret stands in plain in one: a value that came unsealed is sealed whole, in bytes, so that
 //! it stays within 64 KiB of the original. The reason's detail names fields, never values.
+//! A letter that is redriven goes back with its key, headers and bytes, sealed whole if it was, and
+//! says how often that happened and when its first record came.
 
-use super::LoginWire;
-use super::event::{Headers, Kind, header, kind, pair};
-use super::{FieldError, recorded_at};
+use super::event::{Headers, Kind, kind, pair};
+use super::whole::{self, Whole};
+use super::{FieldError, LoginWire, recorded_at};
 use crate::bus::{Record, Stored};
 use crate::model::{DeadReason, Millis};
 use std::sync::Arc;
 
 /// Longest detail, in bytes; the headers must fit into the topic's 64 KiB above the original.
 const MAX_DETAIL: usize = 1024;
-const AAD: &[u8] = b"unilink/dlq/v1\0";
 const PREFIX: &str = "dlq_";
+const REDRIVES: &str = "dlq_redrives";
+/// On the login topic only: the letter's place on the dead letter topic.
+const FROM: &str = "dlq_place";
 
 /// A record that comes to nothing.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +38,9 @@ pub struct DeadLetter<'a> {
 
 impl DeadLetter<'_> {
     /// The record for the dead letter topic. `seal` gets associated data and plaintext
-    /// ([`crate::seal::PublicKey::seal_bytes`]); it is called only for what came unsealed.
+    /// ([`crate::seal::PublicKey::seal_bytes`]); it is called only for what came unsealed. A value
+    /// that is sealed whole already stays as it is, for the place that it was sealed for: whoever
+    /// can open it hands it over open.
     ///
     /// # Errors
     /// What `seal` answers: a dead letter that cannot be sealed must not go out.
@@ -44,15 +50,21 @@ impl DeadLetter<'_> {
         seal: impl FnOnce(&[u8], &[u8]) -> Result<Vec<u8>, E>,
     ) -> Result<Record, E> {
         let origin = self.record;
-        let mut headers = self.headers();
-        let value = match &origin.value {
-            Some(value) if !is_sealed(value, &origin.headers) => {
-                headers.push(pair("dlq_sealed", "1"));
-                let aad = aad(self.topic, origin.partition, origin.offset);
-                Some(seal(&aad, value)?)
-            }
-            other => other.clone(),
+        let own = Whole {
+            topic: self.topic.to_owned(),
+            partition: origin.partition,
+            offset: origin.offset,
         };
+        let (place, sealed, value) = match (&origin.value, Whole::of(&origin.headers)) {
+            (Some(value), Some(Ok(before))) => (before, true, Some(value.clone())),
+            (Some(value), _) if !is_sealed(value, &origin.headers) => {
+                let value = seal(&own.aad(), value)?;
+                (own, true, Some(value))
+            }
+            (value, _) => (own, false, value.clone()),
+        };
+        let mut headers = self.headers();
+        headers.extend(place.headers(sealed));
         Ok(Record {
             topic: Arc::clone(topic),
             key: origin.key.clone(),
@@ -62,29 +74,46 @@ impl DeadLetter<'_> {
         })
     }
 
-    /// The original's headers and ours; what an earlier death left is replaced.
+    /// The original's headers and ours; what an earlier death left is replaced, but for the number of
+    /// redrives.
     fn headers(&self) -> Headers {
         let origin = self.record;
-        let own = origin
-            .headers
-            .iter()
-            .filter(|(n, _)| !n.starts_with(PREFIX));
-        let mut headers: Headers = own.cloned().collect();
+        let mut headers = others(&origin.headers);
         let end = (0..=self.detail.len().min(MAX_DETAIL))
             .rev()
             .find(|i| self.detail.is_char_boundary(*i));
         headers.extend([
             pair("dlq_reason", self.reason.word()),
             pair("dlq_detail", &self.detail[..end.unwrap_or(0)]),
-            pair("dlq_topic", self.topic),
-            pair("dlq_partition", &origin.partition.to_string()),
-            pair("dlq_offset", &origin.offset.to_string()),
             pair("dlq_attempts", &self.attempts.to_string()),
             pair("dlq_at", &self.at.to_string()),
             pair("dlq_timestamp", &recorded_at(origin).0.to_string()),
         ]);
+        let redrives = redrives(&origin.headers);
+        if redrives > 0 {
+            headers.push(pair(REDRIVES, &redrives.to_string()));
+        }
         headers
     }
+}
+
+/// The headers that are not a dead letter's.
+fn others(headers: &[(String, Vec<u8>)]) -> Headers {
+    let own = headers.iter().filter(|(n, _)| !n.starts_with(PREFIX));
+    own.cloned().collect()
+}
+
+/// How often the record was redriven.
+fn redrives(headers: &[(String, Vec<u8>)]) -> u32 {
+    whole::number(headers, REDRIVES).unwrap_or(0)
+}
+
+/// The letter that a record of the login topic was redriven from, by its place on the dead letter
+/// topic.
+#[must_use]
+pub fn redriven_from(headers: &[(String, Vec<u8>)]) -> Option<(u32, i64)> {
+    let (partition, offset) = whole::text(headers, FROM).ok()?.split_once('/')?;
+    Some((partition.parse().ok()?, offset.parse().ok()?))
 }
 
 /// A dead letter read back.
@@ -94,17 +123,16 @@ pub struct Grave {
     pub reason: Option<DeadReason>,
     /// More of why.
     pub detail: String,
-    /// Where the original stood.
-    pub topic: String,
-    /// See `topic`.
-    pub partition: u32,
-    /// See `topic`.
-    pub offset: i64,
+    /// Where the original stood; of a value that was sealed whole before it died again and did not
+    /// open: for which place it is sealed.
+    pub origin: Whole,
     /// Attempts made.
     pub attempts: u32,
     /// Time of the first record, by which a redriven one is judged.
     pub timestamp: Millis,
-    /// Whether the value is sealed whole; it opens with [`Grave::aad`].
+    /// How often it was redriven before it died this time.
+    pub redrives: u32,
+    /// Whether the value is sealed whole; it opens with [`Whole::aad`] of `origin`.
     pub sealed: bool,
     /// The original's headers.
     pub headers: Headers,
@@ -116,46 +144,36 @@ impl Grave {
     /// # Errors
     /// [`FieldError`] names the header that is missing or wrong.
     pub fn parse(record: &Stored) -> Result<Self, FieldError> {
-        let text = |name: &str| {
-            let value = header(&record.headers, name);
-            let value = value.and_then(|v| std::str::from_utf8(v).ok());
-            value.ok_or_else(|| FieldError::invalid(name, "is missing: not a dead letter"))
-        };
-        let own = record
-            .headers
-            .iter()
-            .filter(|(n, _)| !n.starts_with(PREFIX));
+        let headers = &record.headers;
         Ok(Self {
-            reason: DeadReason::from_word(text("dlq_reason")?),
-            detail: text("dlq_detail")?.to_owned(),
-            topic: text("dlq_topic")?.to_owned(),
-            partition: number("dlq_partition", text("dlq_partition")?)?,
-            offset: number("dlq_offset", text("dlq_offset")?)?,
-            attempts: number("dlq_attempts", text("dlq_attempts")?)?,
-            timestamp: Millis(number("dlq_timestamp", text("dlq_timestamp")?)?),
-            sealed: header(&record.headers, "dlq_sealed") == Some(b"1"),
-            headers: own.cloned().collect(),
+            reason: DeadReason::from_word(whole::text(headers, "dlq_reason")?),
+            detail: whole::text(headers, "dlq_detail")?.to_owned(),
+            origin: Whole::place(headers)?,
+            attempts: whole::number(headers, "dlq_attempts")?,
+            timestamp: Millis(whole::number(headers, "dlq_timestamp")?),
+            redrives: redrives(headers),
+            sealed: Whole::of(headers).is_some(),
+            headers: others(headers),
         })
     }
 
-    /// The associated data of a value sealed whole (`docs/sealing.md`).
+    /// The headers of the record that redrives the letter at `place` of the dead letter topic: the
+    /// original's, the first record's time, and the count, which this very letter has added to `before`.
+    /// A value sealed whole stays so, and is told with the place that it was sealed for.
     #[must_use]
-    pub fn aad(&self) -> Vec<u8> {
-        aad(&self.topic, self.partition, self.offset)
-    }
-
-    /// The headers of the record that redrives it: the original's, and the first record's time.
-    #[must_use]
-    pub fn redriven(&self) -> Headers {
+    pub fn redriven(&self, place: (u32, i64), before: u32) -> Headers {
+        let redrives = self.redrives.saturating_add(before).saturating_add(1);
         let mut headers = self.headers.clone();
-        headers.push(pair("dlq_timestamp", &self.timestamp.0.to_string()));
+        headers.extend([
+            pair("dlq_timestamp", &self.timestamp.0.to_string()),
+            pair(REDRIVES, &redrives.to_string()),
+            pair(FROM, &format!("{}/{}", place.0, place.1)),
+        ]);
+        if self.sealed {
+            headers.extend(self.origin.headers(true));
+        }
         headers
     }
-}
-
-fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<T, FieldError> {
-    let parsed = text.parse();
-    parsed.map_err(|_| FieldError::invalid(name, "must be a number: not a dead letter"))
 }
 
 /// Whether all secrets of a value are inside `sealed`: only a login that reads as one can tell.
@@ -172,14 +190,9 @@ fn is_sealed(value: &[u8], headers: &[(String, Vec<u8>)]) -> bool {
         && login.sealed.as_ref().is_none_or(blob)
 }
 
-fn aad(topic: &str, partition: u32, offset: i64) -> Vec<u8> {
-    let (partition, offset) = (partition.to_string(), offset.to_string());
-    let parts = [topic.as_bytes(), partition.as_bytes(), offset.as_bytes()];
-    [AAD, &parts.join(&0)].concat()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::event::header;
     use super::*;
     use std::convert::Infallible;
 
@@ -243,6 +256,22 @@ mod tests {
         assert_eq!(bury(&stored(None, vec![])).value, None);
     }
 
+    fn on_topic(record: Record, timestamp: i64) -> Stored {
+        Stored {
+            timestamp,
+            partition: 0,
+            offset: 7,
+            key: record.key,
+            value: record.value,
+            headers: record.headers,
+        }
+    }
+
+    fn named<'a>(headers: &'a Headers, name: &str) -> Vec<&'a [u8]> {
+        let all = headers.iter().filter(|(n, _)| n == name);
+        all.map(|(_, value)| value.as_slice()).collect()
+    }
+
     #[test]
     fn graves_read_back_and_redrive_with_their_first_time() {
         let first = stored(
@@ -250,27 +279,62 @@ mod tests {
             vec![pair("traceparent", "00-1"), pair("dlq_sealed", "0")],
         );
         let dead = bury(&first);
-        let on_topic = |r: Record, timestamp| Stored {
-            timestamp,
-            partition: 0,
-            offset: 7,
-            key: r.key,
-            value: r.value,
-            headers: r.headers,
-        };
+        let sealed = dead.value.clone();
         let grave = Grave::parse(&on_topic(dead, 5_000)).expect("grave");
         assert_eq!(grave.reason, Some(DeadReason::InvalidField));
-        assert_eq!((grave.partition, grave.offset, grave.attempts), (3, 41, 2));
+        let origin = &grave.origin;
+        assert_eq!(
+            (origin.partition, origin.offset, grave.attempts),
+            (3, 41, 2)
+        );
         assert!(grave.sealed);
-        assert_eq!(grave.headers, vec![pair("traceparent", "00-1")]);
-        assert_eq!(grave.aad(), b"unilink/dlq/v1\0wechat.logins\x003\x0041");
-        let mut again = stored(Some("junk"), grave.redriven());
-        again.timestamp = 9_000;
+        assert_eq!(
+            (&grave.headers, grave.redrives),
+            (&vec![pair("traceparent", "00-1")], 0)
+        );
+        let headers = grave.redriven((0, 7), 0);
+        assert_eq!(
+            Whole::of(&headers),
+            Some(Ok(grave.origin.clone())),
+            "still sealed"
+        );
+        assert_eq!(redriven_from(&headers), Some((0, 7)));
+        assert_eq!(named(&headers, "traceparent"), [b"00-1"]);
+        let mut again = stored(None, headers);
+        (again.value, again.timestamp) = (sealed.clone(), 9_000);
         assert_eq!(recorded_at(&again), Millis(1_000));
+
+        // Nobody could open it: it stays sealed for its first place.
         let twice = bury(&again);
-        assert_eq!(header(&twice.headers, "dlq_timestamp"), Some(&b"1000"[..]));
-        let named = |n: &&(String, Vec<u8>)| n.0 == "dlq_timestamp";
-        assert_eq!(twice.headers.iter().filter(named).count(), 1);
+        assert_eq!(twice.value, sealed);
+        let grave = Grave::parse(&on_topic(twice, 9_500)).expect("grave");
+        assert_eq!((grave.redrives, grave.timestamp), (1, Millis(1_000)));
+        assert_eq!((grave.origin.offset, grave.sealed), (41, true));
+
+        // Somebody could: it is sealed for the place of this death.
+        again.offset = 90;
+        again.headers = Whole::unsaid(&again.headers);
+        again.value = Some(b"junk".to_vec());
+        let twice = bury(&again);
+        for name in ["dlq_timestamp", "dlq_redrives", "dlq_offset", "dlq_sealed"] {
+            assert_eq!(named(&twice.headers, name).len(), 1, "{name}");
+        }
+        assert!(named(&twice.headers, FROM).is_empty());
+        let value = twice.value.clone().expect("a value");
+        assert!(value.starts_with(b"unilink/dlq/v1\0wechat.logins\x003\x0090|"));
+        let grave = Grave::parse(&on_topic(twice, 9_500)).expect("grave");
+        assert_eq!((grave.redrives, grave.origin.offset), (1, 90));
+        assert_eq!(named(&grave.redriven((1, 2), 0), REDRIVES), [b"2"]);
+        assert_eq!(named(&grave.redriven((1, 2), 3), REDRIVES), [b"5"]);
+    }
+
+    #[test]
+    fn what_came_sealed_is_redriven_without_a_place() {
+        let dead = bury(&stored(Some(SEALED), vec![]));
+        let grave = Grave::parse(&on_topic(dead, 5_000)).expect("grave");
+        let headers = grave.redriven((0, 7), 0);
+        assert_eq!(Whole::of(&headers), None);
+        assert!(named(&headers, "dlq_offset").is_empty());
     }
 
     #[test]

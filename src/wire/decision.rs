@@ -284,7 +284,7 @@ impl ErasureWire {
     }
 }
 
-fn signed(
+pub(super) fn signed(
     ty: &str,
     event: &str,
     at: Time,
@@ -307,7 +307,7 @@ pub(super) fn account(
     })
 }
 
-fn not_ahead(field: &str, at: Time, recorded_at: Millis) -> Result<(), FieldError> {
+pub(super) fn not_ahead(field: &str, at: Time, recorded_at: Millis) -> Result<(), FieldError> {
     if at.0 > recorded_at.plus(MAX_AHEAD) {
         return Err(FieldError::invalid(field, "lies more than 5 minutes ahead"));
     }

@@ -18,6 +18,8 @@ pub mod types {
     pub const DECISION: &str = "unilink.decision.v1";
     /// The erasure of one account.
     pub const ERASURE: &str = "unilink.erasure.v1";
+    /// What an imported table says of one account.
+    pub const IMPORT: &str = "unilink.import.v1";
     /// A new revision of an account.
     pub const LINKED: &str = "unilink.account.linked.v1";
     /// An own id is not the current id of its user.
@@ -37,7 +39,7 @@ const EVENT_IDS: Uuid = Uuid::from_u128(0x6f0c_9c1e_5a37_4d0b_9b1d_3f5e_72c8_41a
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Topics {
-    /// Login events, decisions, erasures.
+    /// Login events, decisions, erasures, imports.
     pub logins: Arc<str>,
     /// Accounts with their users, compacted.
     pub account_links: Arc<str>,
@@ -89,6 +91,8 @@ pub enum Kind {
     Decision,
     /// An erasure; believed only with an operator's signature.
     Erasure,
+    /// A row of an imported table; believed only with an operator's signature.
+    Import,
 }
 
 /// What a record of the login topic is, by its `ce_type`; `None` for a type that is none of ours.
@@ -101,6 +105,7 @@ pub fn kind(headers: &[(String, Vec<u8>)]) -> Option<Kind> {
         types::LOGIN => Some(Kind::Login),
         types::DECISION => Some(Kind::Decision),
         types::ERASURE => Some(Kind::Erasure),
+        types::IMPORT => Some(Kind::Import),
         _ => None,
     }
 }

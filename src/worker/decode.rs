@@ -1,15 +1,18 @@
-//! From bytes on the login topic to an event: kind, JSON, seal, checks. What cannot be read is a
-//! dead letter with its reason; nothing stops the partition.
+//! From bytes on the login topic to an event: kind, JSON, seals, checks. What cannot be read is a
+//! dead letter with its reason; nothing stops the partition. A redriven record that is sealed whole is
+//! opened first, and then read as it was before.
 
 use super::item::Head;
 use crate::bus::Stored;
-use crate::model::{AppId, Apps, DeadReason, EventId, Fact, Login};
+use crate::model::{AppId, Apps, DeadReason, EventId, Fact, Login, Millis};
 use crate::seal::{Keys, OpenError};
 use crate::wire::event::types;
 use crate::wire::{
-    self, DecisionWire, ErasureWire, FieldError, Kind, LoginWire, Mode, OperatorKeys,
+    self, DecisionWire, ErasureWire, FieldError, ImportWire, Kind, LoginWire, Mode, OperatorKeys,
+    Whole,
 };
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Everything reading a record takes.
 pub struct Decoder {
@@ -44,8 +47,31 @@ impl Decoder {
             let detail = "a null on the login topic says nothing".to_owned();
             return Decoded::Dead(None, DeadReason::Malformed, detail);
         };
+        match self.unwrapped(record, value) {
+            None => self.read(record, value, false),
+            Some(Ok(opened)) => self.read(record, &opened, true),
+            Some(Err((reason, detail))) => Decoded::Dead(None, reason, detail),
+        }
+    }
+
+    /// What stands in a value that is sealed whole.
+    fn unwrapped(
+        &self,
+        record: &Stored,
+        value: &[u8],
+    ) -> Option<Result<Zeroizing<Vec<u8>>, Faulty>> {
+        let place = Whole::of(&record.headers)?;
+        let hpke = &self.keys.hpke;
+        Some(place.map_err(field).and_then(|place| {
+            let opened = hpke.open_bytes(&place.aad(), value);
+            opened.map_err(|e| unopened(&e))
+        }))
+    }
+
+    /// `sealed`: nothing of it stands in plain on the topic.
+    fn read(&self, record: &Stored, value: &[u8], sealed: bool) -> Decoded {
         match wire::kind(&record.headers) {
-            Some(Kind::Login) => self.login(record, value),
+            Some(Kind::Login) => self.login(record, value, sealed),
             Some(kind) => self.operator(kind, record, value),
             None => {
                 let detail = "ce_type is none of ours".to_owned();
@@ -54,20 +80,20 @@ impl Decoder {
         }
     }
 
-    fn login(&self, record: &Stored, value: &[u8]) -> Decoded {
+    fn login(&self, record: &Stored, value: &[u8], sealed: bool) -> Decoded {
         let event = match LoginWire::parse(value) {
             Ok(event) => event,
             Err(error) => return dead(None, &error),
         };
         let head = head_of(&event, record);
-        match self.open(event, record) {
+        match self.open(event, record, sealed) {
             Ok(login) => Decoded::Login(Box::new(login)),
             Err((reason, detail)) => Decoded::Dead(head, reason, detail),
         }
     }
 
-    fn open(&self, mut event: LoginWire, record: &Stored) -> Result<Login, Faulty> {
-        if self.require_sealed && event.has_plain_secrets() {
+    fn open(&self, mut event: LoginWire, record: &Stored, sealed: bool) -> Result<Login, Faulty> {
+        if self.require_sealed && !sealed && event.has_plain_secrets() {
             let detail = "secrets came in plain, and intake.require_sealed is on".to_owned();
             return Err((DeadReason::NotSealed, detail));
         }
@@ -84,8 +110,7 @@ impl Decoder {
             .into_login(wire::recorded_at(record), Mode::Lenient)
             .map_err(field)?;
         if self.apps.get(&login.app).is_none() {
-            let detail = "the appid is not configured; add it to [[apps]] and redrive".to_owned();
-            return Err((DeadReason::UnknownApp, detail));
+            return Err(unknown_app());
         }
         Ok(login)
     }
@@ -93,15 +118,21 @@ impl Decoder {
     fn operator(&self, kind: Kind, record: &Stored, value: &[u8]) -> Decoded {
         let ce_type = match kind {
             Kind::Erasure => types::ERASURE,
-            _ => types::DECISION,
+            Kind::Import => types::IMPORT,
+            Kind::Login | Kind::Decision => types::DECISION,
         };
         if let Err(error) = self.operators.verify(ce_type, value, &record.headers) {
             return Decoded::Dead(None, DeadReason::BadSignature, error.to_string());
         }
         let at = wire::recorded_at(record);
         let fact = match kind {
-            Kind::Erasure => ErasureWire::parse(value, at).map(Fact::Erasure),
-            _ => DecisionWire::parse(value, at).map(Fact::Decision),
+            Kind::Erasure => ErasureWire::parse(value, at)
+                .map(Fact::Erasure)
+                .map_err(field),
+            Kind::Import => self.import(value, at),
+            Kind::Login | Kind::Decision => DecisionWire::parse(value, at)
+                .map(Fact::Decision)
+                .map_err(field),
         };
         match fact {
             Ok(fact) => {
@@ -113,8 +144,24 @@ impl Decoder {
                 };
                 Decoded::Operator(operator_head(id, record), Box::new(fact))
             }
-            Err(error) => dead(None, &error),
+            Err((reason, detail)) => Decoded::Dead(None, reason, detail),
         }
+    }
+
+    fn import(&self, value: &[u8], at: Millis) -> Result<Fact, Faulty> {
+        let import = ImportWire::parse(value, at).map_err(field)?;
+        if self.apps.get(&import.account.app).is_none() {
+            return Err(unknown_app());
+        }
+        if let Some(stray) = import.stray(&self.apps) {
+            let platform = stray.platform.as_str();
+            let detail = format!(
+                "`claims.platform` {platform} is none of the app's; add it to [[apps.platforms]] \
+                 and redrive"
+            );
+            return Err((DeadReason::InvalidField, detail));
+        }
+        Ok(Fact::Sighting(import.sighting(&self.apps)))
     }
 }
 
@@ -126,6 +173,11 @@ fn field(error: FieldError) -> Faulty {
 
 fn dead(head: Option<Head>, error: &FieldError) -> Decoded {
     Decoded::Dead(head, error.dead_reason(), error.to_string())
+}
+
+fn unknown_app() -> Faulty {
+    let detail = "the appid is not configured; add it to [[apps]] and redrive";
+    (DeadReason::UnknownApp, detail.to_owned())
 }
 
 fn unopened(error: &OpenError) -> Faulty {

@@ -3,9 +3,9 @@
 use super::item::{End, Head, Item};
 use crate::bus::{Record, Stored, partition_of};
 use crate::model::{DeadReason, Fact, Millis, News, Reason, SightingResult};
-use crate::seal::Keys;
+use crate::seal::{Keys, OpenError};
 use crate::store::Buried;
-use crate::wire::{self, Context, DeadLetter, LinkedLogin, Topics};
+use crate::wire::{self, Context, DeadLetter, LinkedLogin, Topics, Whole};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -83,8 +83,9 @@ impl Records {
         at: Millis,
     ) -> Record {
         let (topics, keys) = (&self.inner.topics, &self.inner.keys);
+        let open = self.unwrapped(record);
         let letter = DeadLetter {
-            record,
+            record: open.as_ref().unwrap_or(record),
             topic: &topics.logins,
             reason,
             detail,
@@ -112,6 +113,25 @@ impl Records {
                     Err(none) => match none {},
                 }
             })
+    }
+
+    /// A redriven record that is sealed whole, open, so that it is sealed for the place of this death;
+    /// or one that only says that it is sealed. `None`: it stays as it is, perhaps because its key is
+    /// missing, which may come back.
+    fn unwrapped(&self, record: &Stored) -> Option<Stored> {
+        let value = record.value.as_ref()?;
+        let place = Whole::of(&record.headers)?.ok();
+        let hpke = &self.inner.keys.hpke;
+        let value = match place.map(|place| hpke.open_bytes(&place.aad(), value)) {
+            Some(Err(OpenError::UnknownKey)) => return None,
+            Some(Ok(open)) => open.to_vec(),
+            Some(Err(_)) | None => value.clone(),
+        };
+        Some(Stored {
+            value: Some(value),
+            headers: Whole::unsaid(&record.headers),
+            ..record.clone()
+        })
     }
 
     /// The `linked-logins` record of a login, if that topic is on.

@@ -21,6 +21,10 @@ pub mod ledger;
 pub mod operate;
 #[path = "store/outbox.rs"]
 pub mod outbox;
+#[path = "store/pauses.rs"]
+pub mod pauses;
+#[path = "store/redriven.rs"]
+pub mod redriven;
 #[path = "store/sends.rs"]
 pub mod sends;
 #[path = "store/tokens.rs"]
@@ -88,6 +92,9 @@ macro_rules! contract {
                 jobs: one_at_a_time_holds_a_job, progress_and_changes_are_written_together,
                     a_job_that_is_done_stays_done, a_rebuild_ends_what_was_under_way,
                     answers_are_good_for_their_time, an_erasure_takes_answers_away;
+                pauses: an_app_is_paused_until_it_is_resumed;
+                redriven: a_letter_goes_once, what_another_has_begun_is_left_until_it_is_stale,
+                    letters_of_other_topics_are_others, what_the_topic_dropped_is_forgotten;
                 outbox: is_gapless_and_in_commit_order, a_polling_reader_misses_nothing, stops_at_the_byte_limit, partitions_are_read_together,
                     records_round_trip, relayed_rows_go_but_the_newest, changes_wake;
                 deferred: is_added_once, finished_ones_stay_finished, leases_hide_and_end,
@@ -113,6 +120,7 @@ macro_rules! contract {
                     unknown_ids_are_unknown, unionids_lead_to_the_user, accounts_in_their_order,
                     fates_are_kept, totals_count;
                 erasure: leaves_a_tombstone_and_no_rows, own_ids_are_gone,
+                    an_erasure_and_a_first_life_come_together,
                     a_later_life_has_its_own_id, no_openid_stays_in_plain,
                     pairs_outlive_their_accounts, younger_data_stays;
             }

@@ -16,8 +16,8 @@ use unilink::bus::{
 use unilink::model::{Account, AppId, EventId, Keys, Millis, Room, UnionKey, UserId, View};
 use unilink::store::{
     AppToken, Batch, Claim, Claimed, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity,
-    OutboxRow, Planner, Position, Prune, Release, Sending, Spent, Store, StoreError, Totals,
-    Tracked,
+    OutboxRow, Pause, Pauses, Planner, Position, Prune, Release, Sending, Spent, Store, StoreError,
+    Totals, Tracked,
 };
 use uuid::Uuid;
 
@@ -63,6 +63,19 @@ impl GatedStore {
     async fn pass(&self) -> Result<&dyn Store, StoreError> {
         self.gate.pass().await.map_err(StoreError::Unavailable)?;
         Ok(&*self.behind)
+    }
+}
+
+#[async_trait]
+impl Pauses for GatedStore {
+    async fn paused(&self) -> Result<Vec<Pause>, StoreError> {
+        self.pass().await?.paused().await
+    }
+    async fn pause(&self, pause: &Pause) -> Result<bool, StoreError> {
+        self.pass().await?.pause(pause).await
+    }
+    async fn resume(&self, app: &AppId) -> Result<bool, StoreError> {
+        self.pass().await?.resume(app).await
     }
 }
 

@@ -218,6 +218,20 @@ pub fn decisions() -> Vec<Decision> {
     ]
 }
 
+pub fn imports() -> Vec<Import> {
+    let import = |unions, external: Option<&str>| Import {
+        cause: event("import-1"),
+        account: account("wx1:oA"),
+        first_seen_at: NOW.plus(-5_000),
+        unions,
+        external_id: external.map(|text| ExternalId::parse(text).expect("valid")),
+    };
+    vec![
+        import(vec![union("main", "uA"), union("old", "uO")], Some("x-1")),
+        import(vec![], None),
+    ]
+}
+
 pub const LOGIN: &str = r#"{"id":"evt-1","occurred_at":"2027-01-15T07:59:59Z","appid":"wx1","openid":"oA","unionid":"uA",
   "session_key":"tiihtNczf5v6AKRyjwEUhQ==","encryptedData":"CiyLU1Aw2KjvrjMdj8YK","iv":"r7BXXKkLb8qrSNn05n0qiA==",
   "rawData":"{\"nickName\":\"Band\"}","signature":"75e81ceda165f4ffa64f4068af58c64b8f54b88c","is_snapshotuser":0,
@@ -243,6 +257,10 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
     };
     let erasure = ErasureWire::to_record(&erasure, &topics, "unilink", &signer);
     samples.push(("erasure.json", erasure.value.expect("value")));
+    for import in imports() {
+        let record = ImportWire::to_record(&import, &topics, "unilink", &signer);
+        samples.push(("import.json", record.value.expect("value")));
+    }
     let mut login = LoginWire::parse(LOGIN.as_bytes()).expect("login");
     samples.push(("login.json", login.to_vec()));
     login.take_secrets().expect("secrets");

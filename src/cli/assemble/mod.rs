@@ -3,6 +3,7 @@
 
 mod open;
 mod operate;
+mod pauses;
 mod production;
 mod rebuild;
 mod tools;
@@ -24,6 +25,7 @@ use crate::bus::Bus;
 use crate::clock::{self, Clock};
 use crate::config::{Config, Profile};
 use crate::model::Apps;
+use crate::resolve::pauses::Paused;
 use crate::seal::Keys;
 use crate::sqlite::Trace;
 use crate::store::Store;
@@ -48,6 +50,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// The time.
     pub clock: Clock,
+    /// The apps that operators have paused.
+    pub paused: Arc<Paused>,
     /// The company's secret namespace.
     pub namespace: Uuid,
 }
@@ -81,6 +85,7 @@ impl Parts {
             apps: Arc::new(config.apps()),
             namespace: open::namespace(&config, &keys),
             clock: clock::system(),
+            paused: Arc::default(),
             keys,
             bus,
             store,

@@ -35,6 +35,9 @@ impl Parts {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(GAUGES) => {}
             }
+            if let Err(error) = self.heed_pauses().await {
+                tracing::warn!(%error, "pauses of apps stay as they were last seen");
+            }
             self.gauges().await;
             if last.elapsed() >= UPKEEP {
                 // What is left over waits for the next look at the gauges only.

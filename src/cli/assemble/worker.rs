@@ -88,11 +88,12 @@ impl Parts {
                 *limit = calls.min(*limit);
             }
         }
-        let gates = Arc::new(Gates::new(Limits {
+        let gates = Gates::new(Limits {
             per_app: worker.http_per_app,
             total: worker.http_total,
             per_minute,
-        }));
+        });
+        let gates = Arc::new(gates.heeding(&self.paused));
         let caller = Caller::new(client, gates, shelf, Arc::clone(&self.clock));
         Ok(Arc::new(caller))
     }

@@ -5,7 +5,7 @@
 mod tests {
     use crate::store::postgres::{
         PostgresOptions, answers, columns, deferred, due, erase, find, jobs, ledger, lock, migrate,
-        operate, outbox, registers, sends, tokens, view, write,
+        operate, outbox, redriven, registers, sends, tokens, view, write,
     };
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 
@@ -57,7 +57,7 @@ mod tests {
         find::LINKED,
         find::OWNER,
     ];
-    const MORE: [&str; 21] = [
+    const MORE: [&str; 25] = [
         find::BY_OWN,
         find::BY_UNIONID,
         answers::READ,
@@ -72,6 +72,10 @@ mod tests {
         operate::CONTESTED,
         outbox::READ,
         outbox::PRUNE,
+        redriven::READ,
+        redriven::BEGIN,
+        redriven::END,
+        redriven::FORGET,
         tokens::READ,
         tokens::PLACE,
         tokens::LEASE,

@@ -41,6 +41,16 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "jobs",
         include_str!("../../../migrations/postgres/0006_jobs.sql"),
     ),
+    (
+        7,
+        "redriven",
+        include_str!("../../../migrations/postgres/0007_redriven.sql"),
+    ),
+    (
+        8,
+        "pauses",
+        include_str!("../../../migrations/postgres/0008_pauses.sql"),
+    ),
 ];
 
 fn migrations() -> Migrator {

@@ -185,6 +185,7 @@ fn prepare(mut loaded: Loaded, write: Write) -> Result<Planned, StoreError> {
         .map(|(partition, records)| Ok((partition, encode(&records)?)))
         .collect::<Result<_, StoreError>>()?;
     let changes = write.changes;
+    loaded.first_new = loaded.last_id + 1;
     for row in &changes.accounts {
         if !loaded.ids.contains_key(&row.account) {
             loaded.last_id += 1;

@@ -91,7 +91,8 @@ impl SqliteStore {
         changes: &Changes,
     ) -> Result<(), StoreError> {
         let stored = changes.erased.iter().filter_map(|a| {
-            let id = *loaded.ids.get(a)?;
+            // Whoever is first seen after the erasure, in the same batch, has no row yet.
+            let id = *loaded.ids.get(a).filter(|id| **id < loaded.first_new)?;
             Some((id, erased_at(changes, a)))
         });
         let stored: Vec<(i64, i64)> = stored.collect();

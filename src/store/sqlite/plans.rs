@@ -5,7 +5,8 @@
 mod tests {
     use crate::sqlite::{File, Insert, Options, Select};
     use crate::store::sqlite::{
-        answers, deferred, erase, find, ledger, operate, registers, sends, tokens, view, write,
+        answers, deferred, erase, find, ledger, operate, redriven, registers, sends, tokens, view,
+        write,
     };
 
     /// Scans that are meant: key lists, and recursions over them.
@@ -55,6 +56,7 @@ mod tests {
             &ledger::ERASED,
             &ledger::RESOLVED,
             &ledger::KEYS,
+            &redriven::READ,
             &sends::CLAIM,
             &sends::READ,
             &find::BY_ANCHOR,
@@ -92,6 +94,8 @@ mod tests {
             operate::ANY,
             operate::UNRESOLVED,
             operate::CONTESTED,
+            redriven::END,
+            redriven::FORGET,
         ];
         let mut texts: Vec<String> = selects.into_iter().map(select).collect();
         texts.extend(inserts.into_iter().map(insert));

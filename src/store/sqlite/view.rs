@@ -68,6 +68,8 @@ pub(super) struct Loaded {
     pub version: i64,
     /// The largest row id of an account.
     pub last_id: i64,
+    /// Row ids from here on are of accounts that the batch makes.
+    pub first_new: i64,
     /// Which registers hold anything: most stores have none, and need not compute macs.
     tombstones: bool,
     /// Accounts asked for, by mac, where a register holds anything.

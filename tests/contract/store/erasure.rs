@@ -92,6 +92,29 @@ pub async fn leaves_a_tombstone_and_no_rows(home: &dyn Home) {
     );
 }
 
+/// Somebody who was never seen is erased, and logs in, before anything of it is written.
+pub async fn an_erasure_and_a_first_life_come_together(home: &dyn Home) {
+    let store = open(home).await;
+    let (who, other) = (account_in(1, 1), account_in(1, 2));
+    let life = unilink::model::AccountRow {
+        generation: Millis(100),
+        first_seen_at: Millis(200),
+        ..row(&who)
+    };
+    let changes = Changes {
+        accounts: vec![life.clone(), row(&other)],
+        claims: vec![claim(&who, &union(1))],
+        erased: vec![who.clone()],
+        tombstones: vec![tombstone(&who, 100)],
+        ..Changes::default()
+    };
+    apply(&*store, &Batch::default(), changes).await;
+    let found = store.find_accounts(&[who, other.clone()]).await;
+    let found = found.expect("reads").into_iter().flatten();
+    let found: Vec<_> = found.map(|found| (found.row, found.claims.len())).collect();
+    assert_eq!(found, [(life, 1), (row(&other), 0)]);
+}
+
 pub async fn own_ids_are_gone(home: &dyn Home) {
     let store = open(home).await;
     let who = account(1);
