@@ -5,11 +5,15 @@ mod api;
 pub mod assemble;
 mod check;
 mod confirm;
+mod conflicts;
+mod deed;
 pub mod demo;
 mod driver;
 mod intake;
 mod keys;
 mod migrate;
+mod name;
+mod office;
 mod operator;
 mod patience;
 pub mod prepare;
@@ -19,9 +23,11 @@ mod rebuild;
 mod report;
 mod role;
 mod serve;
+mod shown;
 mod simulate;
 mod tail;
 mod topics;
+mod user;
 mod worker;
 
 use crate::config::{Config, Environment};
@@ -86,6 +92,12 @@ enum Command {
     /// Make the store anew from the topics (an empty or restored database), or the topics from the store
     /// (lost or resized topics). All workers must be stopped; interrupted, it is run again
     Rebuild(rebuild::RebuildArgs),
+    /// Contested claims: list them, see what stands against each, decide
+    #[command(subcommand)]
+    Conflicts(conflicts::ConflictsCommand),
+    /// A user: show it, explain it, split it, erase it
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Make a key file, or show its public keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -160,6 +172,8 @@ async fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Migrate => migrate::run(config(&common)?).await,
         Command::Check(args) => check::run(config(&common)?, args).await,
         Command::Rebuild(args) => rebuild::run(config(&common)?, args).await,
+        Command::Conflicts(command) => conflicts::run(config(&common)?, command).await,
+        Command::User(command) => user::run(config(&common)?, command).await,
         Command::Keys(command) => keys::run(&command),
         Command::Simulate(args) => simulate::run(args).await,
         Command::Tail(args) => tail::run(config(&common)?, args).await,

@@ -3,10 +3,13 @@
 
 use super::{Outlook, Rules, plan};
 use crate::model::{
-    Account, Changes, ClaimKey, ClaimRow, ClaimStatus, ClaimVerdict, Decision, Fact, Keys, Outcome,
-    Ruling, UnionKey, View,
+    Account, Changes, ClaimKey, ClaimRow, ClaimStatus, ClaimVerdict, Decision, EventId, Fact, Keys,
+    Millis, Outcome, Ruling, UnionKey, View,
 };
 use std::collections::{BTreeMap, BTreeSet};
+
+/// Later than any word that stands.
+const LATEST: Millis = Millis(i64::MAX);
 
 /// What a call of [`split`] comes to.
 #[derive(Debug, Clone)]
@@ -18,13 +21,13 @@ pub enum Split {
 }
 
 /// Finds the claims of `apart` whose rejection parts them from `rest`. Rejecting one claim may let
-/// another of theirs link, which is then rejected too. `word` is the decision with everything but its
-/// ruling; it must be later than what stands. Ask again from the start with the fuller view.
+/// another of theirs link, which is then rejected too. It is told what a word later than all that stand
+/// would do, caused by this event. Ask again from the start with the fuller view.
 #[must_use]
 pub fn split(
     view: &View,
     (apart, rest): (&BTreeSet<Account>, &BTreeSet<Account>),
-    word: &Decision,
+    cause: &EventId,
     rules: &Rules,
 ) -> Split {
     let mut rejected: BTreeSet<ClaimKey> = BTreeSet::new();
@@ -39,22 +42,25 @@ pub fn split(
             let outlook = Box::new(Outlook::of(view, &changes));
             return Split::Reject(rejected, outlook);
         }
-        let facts: Vec<Fact> = rejected.iter().map(|key| reject(key, word)).collect();
-        match plan(view, &facts, rules, word.at) {
+        let facts: Vec<Fact> = rejected.iter().map(|key| reject(key, cause)).collect();
+        match plan(view, &facts, rules, LATEST) {
             Outcome::Read(keys) => return Split::Read(keys),
             Outcome::Done(done) => changes = *done,
         }
     }
 }
 
-fn reject(key: &ClaimKey, word: &Decision) -> Fact {
+fn reject(key: &ClaimKey, cause: &EventId) -> Fact {
     Fact::Decision(Decision {
         ruling: Ruling::Claim {
             account: key.account.clone(),
             union: key.union.clone(),
             verdict: Some(ClaimVerdict::Reject),
         },
-        ..word.clone()
+        at: LATEST,
+        author: String::new(),
+        note: String::new(),
+        cause: cause.clone(),
     })
 }
 

@@ -147,9 +147,6 @@ fn splits(
     apart: &BTreeSet<Account>,
     rest: &BTreeSet<Account>,
 ) -> (BTreeSet<ClaimKey>, Outlook) {
-    let Fact::Decision(word) = never("wx0:x", "wx1:x", 500, true) else {
-        panic!("a decision");
-    };
     let mut view = View::default();
     let mut keys = Keys {
         accounts: apart.union(rest).cloned().collect(),
@@ -157,7 +154,7 @@ fn splits(
     };
     loop {
         world.memory.read(&mut view, &keys);
-        match split(&view, (apart, rest), &word, &world.rules) {
+        match split(&view, (apart, rest), &event("split"), &world.rules) {
             Split::Read(more) => keys = more,
             Split::Reject(rejected, outlook) => return (rejected, *outlook),
         }
