@@ -14,8 +14,8 @@ use crate::bus::Record;
 use crate::clock::parse_duration;
 use crate::link::Outlook;
 use crate::model::{
-    Account, ClaimKey, ClaimVerdict, Decision, EventId, Fact, Keys, Millis, NeverPair, Ruled, Ruling, UserId,
-    View,
+    Account, ClaimKey, ClaimVerdict, Decision, EventId, Fact, Keys, Millis, NeverPair, Ruled,
+    Ruling, UserId, View,
 };
 use crate::store::Audit;
 use crate::wire::{DecisionWire, Signer};
@@ -256,7 +256,10 @@ impl<'o> Judge<'o> {
     ///
     /// # Errors
     /// What was asked fails.
-    pub async fn until(&self, so: impl AsyncFn() -> Result<bool, Failure>) -> Result<bool, Failure> {
+    pub async fn until(
+        &self,
+        so: impl AsyncFn() -> Result<bool, Failure>,
+    ) -> Result<bool, Failure> {
         let begun = Instant::now();
         loop {
             if so().await? {
@@ -279,7 +282,9 @@ impl<'o> Judge<'o> {
         detail: &[(&str, &str)],
         counts: &[(&str, u64)],
     ) -> Result<(), Failure> {
-        let detail = detail.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let detail = detail
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let counts = counts.iter().map(|(k, n)| ((*k).to_owned(), *n));
         let entry = Audit {
             at: self.office.now(),

@@ -41,7 +41,9 @@ pub fn against<'v>(view: &'v View, claim: &ClaimRow) -> Option<Against<'v>> {
             .into_iter()
             .find(|(m, n)| m.app == n.app)
             .map(|(m, n)| Against::Both(m, n)),
-        Why::NeverMerge => pairs(view, key).into_iter().find_map(|(m, n)| never(view, m, n)),
+        Why::NeverMerge => pairs(view, key)
+            .into_iter()
+            .find_map(|(m, n)| never(view, m, n)),
         Why::TooLarge => large(view, key).map(Against::Large),
         Why::SharedUnionid => shared(view, key),
         Why::ManyUnionids => Some(Against::Many(many(view, key))),

@@ -81,8 +81,8 @@ fn parting<'c>(
     apart: &BTreeSet<Account>,
     rest: &BTreeSet<Account>,
 ) -> Vec<&'c ClaimKey> {
-    let (theirs, others): (Vec<&ClaimKey>, Vec<&ClaimKey>) = (links.iter().copied())
-        .partition(|claim| apart.contains(&claim.account));
+    let (theirs, others): (Vec<&ClaimKey>, Vec<&ClaimKey>) =
+        (links.iter().copied()).partition(|claim| apart.contains(&claim.account));
     let mut accounts: BTreeSet<&Account> = rest.iter().collect();
     let mut unionids: BTreeSet<&UnionKey> = BTreeSet::new();
     // Ends: each round reaches more of what there is.

@@ -1,6 +1,6 @@
 //! The JSON Schemas of all values, generated from the twins. `schemas/` holds them; a test compares.
 
-use super::{decision, linked, linked_login, login, news, register};
+use super::{decision, linked, linked_login, login, news, register, request};
 use crate::model::{Method, Reason, Why};
 use schemars::{Schema, schema_for};
 use serde_json::{Value, json};
@@ -12,6 +12,10 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("login.json", schema_for!(login::LoginWire)),
         ("decision.json", schema_for!(decision::DecisionWire)),
         ("erasure.json", schema_for!(decision::ErasureWire)),
+        (
+            "erasure-request.json",
+            schema_for!(request::ErasureRequest),
+        ),
         ("account.linked.json", schema_for!(linked::LinkedWire<'_>)),
         ("user.merged.json", schema_for!(news::MergedWire<'_>)),
         ("link.conflict.json", schema_for!(news::ConflictWire<'_>)),

@@ -107,7 +107,11 @@ fn text(counts: &BTreeMap<&str, u64>, listed: &[ClaimRow]) -> Result<String, std
     }
     let open: u64 = counts.values().sum();
     if (listed.len() as u64) < open {
-        writeln!(text, "{} of {open} are listed (-n lists more)", listed.len())?;
+        writeln!(
+            text,
+            "{} of {open} are listed (-n lists more)",
+            listed.len()
+        )?;
     }
     Ok(text)
 }

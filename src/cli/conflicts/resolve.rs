@@ -5,7 +5,9 @@ use crate::cli::Failure;
 use crate::cli::deed::{Agreed, Carried, Judge, latest, stands};
 use crate::cli::name::{account, union};
 use crate::cli::office::{Office, people};
-use crate::cli::shown::{against_words, claim_line, outlook_lines, outlook_summary, people_lines, say};
+use crate::cli::shown::{
+    against_words, claim_line, outlook_lines, outlook_summary, people_lines, say,
+};
 use crate::config::Config;
 use crate::link::{Outlook, against};
 use crate::model::{ClaimKey, ClaimRow, ClaimStatus, ClaimVerdict, Fact, Ruling, View};
@@ -46,7 +48,9 @@ pub(super) async fn run(config: Config, args: ResolveArgs) -> Result<(), Failure
         return Ok(());
     }
     claimed(&view, &key, verdict)?;
-    let (before, changes) = office.plan(&[Fact::Decision(latest(ruling.clone())?)]).await?;
+    let (before, changes) = office
+        .plan(&[Fact::Decision(latest(ruling.clone())?)])
+        .await?;
     let outlook = Outlook::of(&before, &changes);
     say(&outlook_lines(&outlook));
     let Some(operator) = operator else {
@@ -126,13 +130,18 @@ async fn report(
             writeln!(text, "    because {}", against_words(&why)).map_err(Failure::failed)?;
         }
     }
-    text.push_str(&people_lines("Now", &people(&view, &[key.account.clone()].into())));
+    text.push_str(&people_lines(
+        "Now",
+        &people(&view, &[key.account.clone()].into()),
+    ));
     say(&text);
     let status = claim.map(|claim| claim.status);
     let contested = matches!(status, Some(ClaimStatus::Contested(_)));
     if verdict == Some(ClaimVerdict::Accept) && contested {
-        say("It is accepted and links nobody all the same: accepting overrules neither two openids of \
-             one app, nor a never-merge, nor another accepted claim.\n");
+        say(
+            "It is accepted and links nobody all the same: accepting overrules neither two openids of \
+             one app, nor a never-merge, nor another accepted claim.\n",
+        );
     }
     Ok(())
 }

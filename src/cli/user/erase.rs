@@ -49,7 +49,8 @@ pub(super) async fn run(config: Config, args: EraseArgs) -> Result<(), Failure> 
     let erased_at = office.now();
     let again = self::accounts(&office, &named, alone.as_ref()).await?;
     if again.as_ref() != Some(&accounts) {
-        let why = "the user has other accounts by now than were shown: nothing was done. Look again";
+        let why =
+            "the user has other accounts by now than were shown: nothing was done. Look again";
         return Err(Failure::Failed(why.to_owned()));
     }
     carry_out(&office, (operator, wait), &accounts, erased_at).await
@@ -72,8 +73,10 @@ async fn accounts(
             Ok(Some(accounts.collect()))
         }
         (Found::Erased(None), _) => {
-            say("That user id is of an erased account. Others of the person have another id: name \
-                 one of them, APPID:OPENID, if there are any.\n");
+            say(
+                "That user id is of an erased account. Others of the person have another id: name \
+                 one of them, APPID:OPENID, if there are any.\n",
+            );
             Ok(None)
         }
         (Found::Erased(Some(_)) | Found::Unknown, Who::Account(account)) => {
@@ -93,13 +96,14 @@ async fn plan_lines(office: &Office, accounts: &Accounts) -> Result<String, Fail
     for account in accounts {
         text.push_str(&account_line(account));
         if !view.accounts.contains_key(account) {
-            text.push_str("    nothing is stored of it: logins of it up to now would have no effect\n");
+            text.push_str(
+                "    nothing is stored of it: logins of it up to now would have no effect\n",
+            );
         }
     }
     let outlook = Outlook::of(&view, &changes);
-    let others = |people: &[crate::link::Person]| {
-        people.iter().any(|p| !p.accounts.is_subset(accounts))
-    };
+    let others =
+        |people: &[crate::link::Person]| people.iter().any(|p| !p.accounts.is_subset(accounts));
     if others(&outlook.before) || others(&outlook.after) {
         text.push_str("Others would change with it, and stay:\n");
         text.push_str(&outlook_lines(&outlook));
@@ -132,24 +136,28 @@ async fn carry_out(
         .map(|erasure| ErasureWire::to_record(erasure, &topics, SOURCE, &judge.signer));
     let published = judge.publish(records.collect()).await;
     if published.is_err() {
-        say("If the user is gone by the next try, erase each of the accounts above by itself, with \
-             --account-only.\n");
+        say(
+            "If the user is gone by the next try, erase each of the accounts above by itself, with \
+             --account-only.\n",
+        );
     }
     published?;
     let keys = Keys {
         accounts: accounts.clone(),
         unionids: BTreeSet::new(),
     };
-    let left = |view: &View| accounts.iter().filter(|a| !is_gone(view, a, erased_at)).count();
+    let left = |view: &View| {
+        accounts
+            .iter()
+            .filter(|a| !is_gone(view, a, erased_at))
+            .count()
+    };
     let done = judge
         .until(async || Ok(left(&office.view(&keys).await?) == 0))
         .await?;
     let view = office.view(&keys).await?;
     let gone = accounts.len() - left(&view);
-    let counts = [
-        ("accounts", accounts.len() as u64),
-        ("erased", gone as u64),
-    ];
+    let counts = [("accounts", accounts.len() as u64), ("erased", gone as u64)];
     judge.audit("user erase", &[], &counts).await?;
     if !done {
         return Err(Failure::Failed(format!(
@@ -159,10 +167,15 @@ async fn carry_out(
             wait.as_secs()
         )));
     }
-    say(&format!("Done: {gone} accounts are erased, up to {erased_at}.\n"));
+    say(&format!(
+        "Done: {gone} accounts are erased, up to {erased_at}.\n"
+    ));
     let back = accounts.iter().filter(|a| view.accounts.contains_key(*a));
     for account in back {
-        say(&format!("{} has logged in again since: a new user.\n", account.key()));
+        say(&format!(
+            "{} has logged in again since: a new user.\n",
+            account.key()
+        ));
     }
     Ok(())
 }

@@ -51,7 +51,11 @@ fn as_json(view: &View, told: &Explained<'_>, [a, b]: [&Account; 2]) -> Value {
     })
 }
 
-fn joined(view: &View, path: &[&ClaimRow], [a, b]: [&Account; 2]) -> Result<String, std::fmt::Error> {
+fn joined(
+    view: &View,
+    path: &[&ClaimRow],
+    [a, b]: [&Account; 2],
+) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     if let Some(row) = view.accounts.get(a) {
         writeln!(text, "One user, {}, because:", row.user)?;
@@ -62,7 +66,12 @@ fn joined(view: &View, path: &[&ClaimRow], [a, b]: [&Account; 2]) -> Result<Stri
     }
     let steps = path.len() / 2;
     if steps > 1 {
-        writeln!(text, "{steps} unionids lead from {} to {}.", a.key(), b.key())?;
+        writeln!(
+            text,
+            "{steps} unionids lead from {} to {}.",
+            a.key(),
+            b.key()
+        )?;
     }
     Ok(text)
 }
@@ -78,7 +87,11 @@ fn apart(
         standing(&mut text, office, view, account)?;
     }
     if let Some(ruled) = told.never {
-        writeln!(text, "They are never to be one user, by {}", ruled_words(ruled))?;
+        writeln!(
+            text,
+            "They are never to be one user, by {}",
+            ruled_words(ruled)
+        )?;
     }
     if let Some(path) = &told.but_for {
         text.push_str("Claims lead from one to the other, but some of them link nobody:\n");

@@ -98,7 +98,8 @@ async fn report(office: &Office, both: &[Account; 2], never: bool) -> Result<(),
     say(&people_lines("Done. Now", &now));
     match never && now.len() == 1 {
         true => Err(Failure::Failed(
-            "the decision stands, and the two are still one user: a later decision undid it".to_owned(),
+            "the decision stands, and the two are still one user: a later decision undid it"
+                .to_owned(),
         )),
         false => Ok(()),
     }

@@ -90,7 +90,9 @@ fn as_json(office: &Office, found: &Found, by: Option<UserId>) -> Result<Value, 
 
 fn as_text(office: &Office, found: &Found, by: Option<UserId>) -> Result<String, Failure> {
     match found {
-        Found::Unknown => Ok("Nobody: it was never published, and no login of it was seen.\n".into()),
+        Found::Unknown => {
+            Ok("Nobody: it was never published, and no login of it was seen.\n".into())
+        }
         Found::Erased(None) => Ok("Erased.\n".into()),
         Found::Erased(Some(at)) => Ok(format!("Erased: what it did up to {at} has no effect.\n")),
         Found::User(user, accounts) => {

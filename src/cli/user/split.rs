@@ -38,10 +38,19 @@ pub(super) async fn run(config: Config, args: SplitArgs) -> Result<(), Failure> 
     };
     refuse_strangers(&outlook, args.allow_links)?;
     let n = rejected.len();
-    let summary = format!("{n} claims would be rejected; {}", outlook_summary(&outlook));
+    let summary = format!(
+        "{n} claims would be rejected; {}",
+        outlook_summary(&outlook)
+    );
     args.deed.consent.to(&summary)?;
     let judge = Judge::new(&office, operator, wait)?;
-    carry_out(&judge, &sides, rejected, &Agreed::to(&outlook, args.allow_links)).await
+    carry_out(
+        &judge,
+        &sides,
+        rejected,
+        &Agreed::to(&outlook, args.allow_links),
+    )
+    .await
 }
 
 fn sides(found: Found, apart: BTreeSet<Account>) -> Result<Sides, Failure> {
@@ -140,8 +149,11 @@ fn undo(rejected: &BTreeSet<ClaimKey>, sides: &Sides) -> Result<String, Failure>
     );
     for key in rejected {
         let claim = words(key);
-        writeln!(text, "  unilink conflicts resolve --withdraw {claim} --note WHY")
-            .map_err(Failure::failed)?;
+        writeln!(
+            text,
+            "  unilink conflicts resolve --withdraw {claim} --note WHY"
+        )
+        .map_err(Failure::failed)?;
     }
     Ok(text)
 }

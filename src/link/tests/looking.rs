@@ -81,7 +81,10 @@ fn what_stands_against_a_claim_is_named() {
     assert_eq!(of("wx0:a", "u"), None);
     let [a, b, c, i] = ["wx0:a", "wx1:b", "wx0:c", "wx5:i"].map(account);
     assert_eq!(of("wx0:c", "u"), Some(Against::Both(&c, &a)));
-    assert_eq!(of("wx1:b", "w"), Some(Against::Has(world.claim("wx1:b", "u"))));
+    assert_eq!(
+        of("wx1:b", "w"),
+        Some(Against::Has(world.claim("wx1:b", "u")))
+    );
     let wx2 = account("wx2:d").app;
     assert_eq!(of("wx2:e", "s"), Some(Against::Shared(&wx2, 3)));
     assert_eq!(of("wx3:g", "y"), Some(Against::Many(3)));
@@ -138,7 +141,10 @@ fn an_outlook_tells_who_is_joined_and_who_is_parted() {
     assert_eq!(parted.len(), 1);
     assert_eq!(parted[0].0.accounts, set(&["wx1:p", "wx2:q", "wx3:r"]));
     assert_eq!(told.after.len(), 2);
-    assert_eq!(outlook(&world, &[reject("wx9:z", "v", 50)]), Outlook::default());
+    assert_eq!(
+        outlook(&world, &[reject("wx9:z", "v", 50)]),
+        Outlook::default()
+    );
 }
 
 /// Splits as a command does, and returns what is rejected and the outlook.
@@ -222,7 +228,8 @@ fn distances(view: &View, contested: bool) -> Vec<Vec<Option<(usize, usize)>>> {
         for (j, cell) in row.iter_mut().enumerate() {
             let pairs = of(i).into_iter().flatten().flat_map(|x| {
                 let met = of(j).into_iter().flatten();
-                met.filter(|y| y.key.union == x.key.union).map(move |y| [x, y])
+                met.filter(|y| y.key.union == x.key.union)
+                    .map(move |y| [x, y])
             });
             let cost = |pair: [&ClaimRow; 2]| {
                 let links = |c: &&ClaimRow| c.status == ClaimStatus::Active;

@@ -186,8 +186,7 @@ impl PostgresStore {
             return Ok(0);
         }
         // Of an account that is erased there is nothing to wait for: only the marker is written.
-        let erased =
-            |d: &&Deferred| (d.account.as_ref()).is_some_and(|a| planned.gone.contains(a));
+        let erased = |d: &&Deferred| (d.account.as_ref()).is_some_and(|a| planned.gone.contains(a));
         let named = |d: &&Deferred| d.account.as_ref().filter(|_| !erased(d)).map(Account::key);
         let record = |d: &&'_ Deferred| match erased(d) {
             true => Vec::new(),
