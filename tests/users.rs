@@ -26,15 +26,15 @@ use unilink::model::{Account, Millis};
 use uuid::Uuid;
 
 /// An installation at work, and an operator beside it.
-pub struct Desk {
-    pub site: Site,
-    pub process: Option<Process>,
+struct Desk {
+    site: Site,
+    process: Option<Process>,
     /// The platform of the first five apps.
-    pub platform: String,
+    platform: String,
 }
 
 impl Desk {
-    pub async fn new(services: Option<(&str, &str)>) -> Self {
+    async fn new(services: Option<(&str, &str)>) -> Self {
         let site = Site::new(services).await;
         let platform = site.platform();
         let mut desk = Self {
@@ -46,47 +46,48 @@ impl Desk {
         desk
     }
 
-    pub async fn serve(&mut self) {
+    async fn serve(&mut self) {
         self.process = Some(self.site.serve().await);
     }
 
     /// Everything is applied and published, and nobody works.
-    pub async fn stop(&mut self) {
+    async fn stop(&mut self) {
         let process = self.process.take().unwrap();
         self.site.settled(process).await;
     }
 
     /// `appid:openid` in the app of this number.
-    pub fn account(&self, app: usize, openid: &str) -> String {
+    fn account(&self, app: usize, openid: &str) -> String {
         format!("{}:{openid}", self.site.sim.world().sim_apps()[app].id)
     }
 
-    /// A login, that many minutes ago.
-    pub fn login(&self, app: usize, openid: &str, unionid: &str, minutes: i64) -> Value {
-        json!({"id": format!("{app}-{openid}-{minutes}"), "occurred_at": ago(minutes),
+    /// A login, that many minutes ago. Its id must not hold an openid, but for the short ones of tests.
+    fn login(&self, app: usize, openid: &str, unionid: &str, minutes: i64) -> Value {
+        let who = &openid[..openid.len().min(12)];
+        json!({"id": format!("{app}-{who}-{minutes}"), "occurred_at": ago(minutes),
             "appid": self.site.sim.world().sim_apps()[app].id.as_str(), "openid": openid,
             "unionid": unionid})
     }
 
-    pub async fn seen(&self, logins: &[Value]) {
+    async fn seen(&self, logins: &[Value]) {
         self.site.accepted(logins).await;
         self.site.quiet(self.process.as_ref().unwrap()).await;
     }
 
     /// A command to its end: its status, and what it said on stdout and on stderr.
-    pub async fn run(&self, args: &[&str]) -> (i32, String, String) {
+    async fn run(&self, args: &[&str]) -> (i32, String, String) {
         let output = self.site.fleet.run(args).await;
         let (out, err) = texts(&output);
         (output.status.code().unwrap(), out, err)
     }
 
     /// A command that must do it; what it printed.
-    pub async fn done(&self, args: &[&str]) -> String {
+    async fn done(&self, args: &[&str]) -> String {
         self.site.fleet.done(args).await
     }
 
     /// The user of each account, as the newest records of `account-links` have it.
-    pub async fn told(&self) -> BTreeMap<String, Value> {
+    async fn told(&self) -> BTreeMap<String, Value> {
         let process = self.process.as_ref();
         if let Some(process) = process {
             self.site.quiet(process).await;
@@ -103,7 +104,7 @@ impl Desk {
     }
 
     /// Accounts that a reader of the topics takes for one user.
-    pub async fn users(&self) -> BTreeSet<BTreeSet<String>> {
+    async fn users(&self) -> BTreeSet<BTreeSet<String>> {
         let mut users: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for (account, told) in self.told().await {
             let user = told["user_id"].as_str().unwrap().to_owned();
@@ -112,13 +113,13 @@ impl Desk {
         users.into_values().collect()
     }
 
-    pub async fn one_user(&self, accounts: &[&String]) -> bool {
+    async fn one_user(&self, accounts: &[&String]) -> bool {
         let accounts: BTreeSet<String> = accounts.iter().map(|a| (*a).clone()).collect();
         self.users().await.contains(&accounts)
     }
 
     /// What a replay of everything from the beginning would change.
-    pub async fn replay_changes_nothing(&mut self) {
+    async fn replay_changes_nothing(&mut self) {
         self.stop().await;
         let before = (self.site.state().await, self.counted().await);
         self.site.replayed().await;
@@ -489,6 +490,170 @@ async fn decisions_hold_on_kafka_and_postgres() {
     decisions_hold(Desk::new(Some((kafka, postgres))).await).await;
 }
 
+/// Claims on a unionid that is no person's: rejecting some of them would join strangers.
+async fn many_are_decided_at_once(desk: Desk) {
+    let shared: Vec<Value> = (0..4)
+        .map(|n| desk.login(0, &format!("oM{n}"), "uMany", 9 - n))
+        .collect();
+    desk.seen(&shared).await;
+    desk.seen(&[
+        desk.login(1, "oMx", "uMany", 3),
+        desk.login(2, "oMy", "uMany", 2),
+    ])
+    .await;
+    let (x, y) = (desk.account(1, "oMx"), desk.account(2, "oMy"));
+    let app = desk.site.sim.world().sim_apps()[0].id.to_string();
+    let reject = [
+        "conflicts",
+        "resolve",
+        "--reject",
+        "--why",
+        "shared_unionid",
+        "--note",
+        "a test device",
+    ];
+    let with = |more: &[&'static str]| [&reject[..], more].concat();
+
+    let some = [&reject[..], &["--app", &app, "--yes"]].concat();
+    let before = desk.site.parts().await;
+    let before = records(&before, &before.config.topics.logins).await.len();
+    let (status, out, err) = desk.run(&some).await;
+    assert_eq!(status, 2, "{out}{err}");
+    assert!(
+        out.contains("JOINED: 2 users") && err.contains("--allow-links"),
+        "{out}{err}"
+    );
+    assert!(out.contains(&x) && out.contains(&y), "it names whom: {out}");
+    let told = desk.done(&with(&["--dry-run"])).await;
+    assert!(
+        told.contains("claims 6 in 1 groups") && !told.contains("JOINED"),
+        "{told}"
+    );
+    let (status, _, err) = desk.run(&reject).await;
+    assert_eq!(status, 2, "{err}");
+    assert!(err.contains("--yes") && !err.contains("oM"), "{err}");
+    let parts = desk.site.parts().await;
+    let now = records(&parts, &parts.config.topics.logins).await.len();
+    assert_eq!(now, before, "nothing was decided");
+
+    let told = desk.done(&with(&["--yes"])).await;
+    assert!(told.contains("Done: 6 of 6 claims"), "{told}");
+    audited(&desk, "conflicts resolve", &[("claims", 6), ("shown", 6)]).await;
+    let listed = desk.done(&["conflicts", "list"]).await;
+    assert!(listed.contains("6  rejected"), "{listed}");
+    // Nobody was joined on the way, not for a moment.
+    desk.told().await;
+    let all = links(&parts).await;
+    for account in [&x, &y] {
+        let own = Account::from_key(account)
+            .unwrap()
+            .own_id(parts.namespace, Millis(0));
+        let users: BTreeSet<String> = (all.iter().filter(|r| key(r) == **account))
+            .map(|r| json(r)["user_id"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(
+            users,
+            [own.to_string()].into(),
+            "{account} was joined with a stranger"
+        );
+    }
+    let told = desk.done(&with(&["--yes"])).await;
+    assert!(
+        told.contains("claims 0"),
+        "what stands is passed over: {told}"
+    );
+    let back = [
+        "conflicts",
+        "resolve",
+        "--withdraw",
+        "--why",
+        "rejected",
+        "--rate",
+        "1000",
+        "--yes",
+    ];
+    let told = desk
+        .done(&[&back[..], &["--note", "real after all"]].concat())
+        .await;
+    assert!(told.contains("Done: 6 of 6 claims"), "{told}");
+    let listed = desk.done(&["conflicts", "list"]).await;
+    assert!(listed.contains("6  shared_unionid"), "{listed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_decided_at_once_in_a_file() {
+    many_are_decided_at_once(Desk::new(None).await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_are_decided_at_once_on_kafka_and_postgres() {
+    let (Some(kafka), Some(postgres)) = (services::kafka(), services::postgres()) else {
+        return;
+    };
+    many_are_decided_at_once(Desk::new(Some((kafka, postgres))).await).await;
+}
+
+/// The binding was entered late: what was filed wrongly is rejected, and a replay files it anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_is_moved_to_its_new_platform() {
+    let mut desk = Desk::new(None).await;
+    let p = desk.platform.clone();
+    let (fresh, six) = (desk.account(1, "oFresh"), desk.account(6, "oSix"));
+    let old = desk.account(1, "oOld");
+    desk.seen(&[
+        desk.login(1, "oOld", "uOld", 120),
+        desk.login(0, "oOldToo", "uOld", 110),
+        desk.login(1, "oOld", "uNew", 30),
+        desk.login(1, "oFresh", "uFresh", 20),
+        desk.login(6, "oSix", "uFresh", 10),
+    ])
+    .await;
+    let app = desk.site.sim.world().sim_apps()[1].id.to_string();
+    let since = ago(60);
+    let run = [
+        "conflicts",
+        "move",
+        "--app",
+        &app,
+        "--from-platform",
+        &p,
+        "--since",
+        &since,
+    ];
+    let (status, _, err) = desk.run(&[&run[..], &["--dry-run"]].concat()).await;
+    assert_eq!(status, 2, "{err}");
+    assert!(
+        err.contains("[[apps.platforms]]") && err.contains(&since),
+        "{err}"
+    );
+    desk.stop().await;
+    let block = format!("appid = \"{app}\"");
+    let (before, after) = desk.site.config.split_once(&block).unwrap();
+    let bound = "[[apps.platforms]]\nid = \"main\"\nsince = \"1970-01-01T00:00:00.000Z\"\n";
+    let newly = format!("{bound}[[apps.platforms]]\nid = \"second\"\nsince = \"{since}\"\n");
+    desk.site.config = format!("{before}{block}{}", after.replacen(bound, &newly, 1));
+    desk.site.configure();
+    desk.serve().await;
+    let told = desk.done(&[&run[..], &["--dry-run"]].concat()).await;
+    assert!(told.contains("claims 2 in 2 groups"), "{told}");
+    let told = desk
+        .done(&[&run[..], &["--yes", "--note", "moved"]].concat())
+        .await;
+    assert!(told.contains("Done: 2 of 2 claims"), "{told}");
+    audited(&desk, "conflicts move", &[("claims", 2)]).await;
+    desk.stop().await;
+    desk.site.replayed().await;
+    desk.serve().await;
+    assert!(
+        desk.one_user(&[&fresh, &six]).await,
+        "filed under the new platform"
+    );
+    assert!(desk.one_user(&[&old, &desk.account(0, "oOldToo")]).await);
+    let newest = desk.told().await;
+    assert_eq!(newest[&old]["unionid"], "uNew");
+    desk.stop().await;
+}
+
 /// Every wrong use ends with 2, says what would be right, and repeats no identifier.
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_use_is_refused_with_the_remedy() {
@@ -497,6 +662,7 @@ async fn wrong_use_is_refused_with_the_remedy() {
         .await;
     let (a, b) = (desk.account(0, "oA"), desk.account(1, "oB"));
     let (a, b) = (a.as_str(), b.as_str());
+    let (app, since) = (a.split_once(':').unwrap().0, "2026-01-31T08:00:00Z");
     let cases: &[(&[&str], &str)] = &[
         (&["user", "show"], "--unionid PLATFORM UNIONID"),
         (&["user", "show", "oSecret"], "neither a user id nor"),
@@ -591,7 +757,105 @@ async fn wrong_use_is_refused_with_the_remedy() {
             &["conflicts", "resolve", "--accept", "--reject", a, "p", "u"],
             "cannot be used with",
         ),
-        (&["conflicts", "resolve", "--accept", a, "p"], "UNIONID"),
+        (
+            &["conflicts", "resolve", "--accept", a, "p"],
+            "ACCOUNT PLATFORM UNIONID",
+        ),
+        (
+            &["conflicts", "resolve", "--accept", "--note", "x"],
+            "say which",
+        ),
+        (
+            &[
+                "conflicts",
+                "resolve",
+                "--accept",
+                a,
+                "p",
+                "u",
+                "--app",
+                "wx1",
+                "--note",
+                "x",
+            ],
+            "say which",
+        ),
+        (
+            &[
+                "conflicts",
+                "resolve",
+                "--reject",
+                "--why",
+                "x",
+                "--note",
+                "x",
+            ],
+            "other_unionid, same_app",
+        ),
+        (
+            &["conflicts", "resolve", "--reject", "--why", "same_app"],
+            "--note",
+        ),
+        (
+            &[
+                "conflicts",
+                "resolve",
+                "--reject",
+                "--why",
+                "same_app",
+                "--rate",
+                "0",
+                "--note",
+                "x",
+            ],
+            "--rate",
+        ),
+        (&["conflicts", "move", "--app", "wx1"], "--from-platform"),
+        (
+            &[
+                "conflicts",
+                "move",
+                "--app",
+                "wx1",
+                "--from-platform",
+                "main",
+                "--since",
+                since,
+                "--note",
+                "x",
+            ],
+            "no app of the configuration",
+        ),
+        (
+            &[
+                "conflicts",
+                "move",
+                "--app",
+                app,
+                "--from-platform",
+                "x",
+                "--since",
+                since,
+                "--note",
+                "x",
+            ],
+            "no binding to it",
+        ),
+        (
+            &[
+                "conflicts",
+                "move",
+                "--app",
+                app,
+                "--from-platform",
+                "main",
+                "--since",
+                "now",
+                "--note",
+                "x",
+            ],
+            "2026-01-31T08:00:00Z",
+        ),
         (
             &[
                 "conflicts",

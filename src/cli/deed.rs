@@ -21,7 +21,11 @@ use crate::store::Audit;
 use crate::wire::{DecisionWire, Signer};
 use clap::Args;
 use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
+use tokio::sync::Mutex;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How often the store is looked at while a worker is waited for.
@@ -122,6 +126,8 @@ pub struct Judge<'o> {
     pub wait: Duration,
     /// What the operator's key signs with.
     pub signer: Signer,
+    /// When the next decision may go.
+    pace: Option<Mutex<Interval>>,
 }
 
 impl<'o> Judge<'o> {
@@ -141,11 +147,21 @@ impl<'o> Judge<'o> {
             operator,
             wait,
             signer,
+            pace: None,
         })
     }
 
+    /// The same, with so many decisions a second at most.
+    #[must_use]
+    pub fn paced(mut self, rate: NonZeroU32) -> Self {
+        let mut pace = interval(Duration::from_secs(1) / rate.get());
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.pace = Some(Mutex::new(pace));
+        self
+    }
+
     /// Gives the decisions, each once the one before it shows, in an order in which none joins whom
-    /// nobody agreed to join.
+    /// nobody agreed to join, until `stop`.
     ///
     /// # Errors
     /// The store or the bus fails, or each decision that is left would now join somebody else. What was
@@ -155,9 +171,10 @@ impl<'o> Judge<'o> {
         rulings: Vec<Ruling>,
         agreed: &Agreed,
         carried: &mut Carried,
+        stop: &CancellationToken,
     ) -> Result<(), Failure> {
         let mut left = rulings;
-        while !left.is_empty() {
+        while !left.is_empty() && !stop.is_cancelled() {
             let Some((n, decision)) = self.next(&left, agreed).await? else {
                 return Err(Failure::Failed(format!(
                     "{} of {} decisions were given; each of the others would by now join accounts \
@@ -167,6 +184,9 @@ impl<'o> Judge<'o> {
                 )));
             };
             left.remove(n);
+            if let Some(pace) = &self.pace {
+                pace.lock().await.tick().await;
+            }
             let parts = &self.office.parts;
             let (topics, signer) = (parts.topics(), &self.signer);
             let record = DecisionWire::to_record(&decision, &topics, SOURCE, signer);
@@ -319,6 +339,16 @@ pub fn latest(ruling: Ruling) -> Result<Decision, Failure> {
         note: String::new(),
         cause: event_id()?,
     })
+}
+
+/// The word about a claim.
+#[must_use]
+pub fn ruling_of(key: &ClaimKey, verdict: Option<ClaimVerdict>) -> Ruling {
+    Ruling::Claim {
+        account: key.account.clone(),
+        union: key.union.clone(),
+        verdict,
+    }
 }
 
 /// What stands about the same thing.

@@ -8,7 +8,9 @@ use crate::intake::{Erase, Prepare, Prepared, Refusal, RefusalKind};
 use crate::model::{AppId, Apps, Erasure, EventId, Millis};
 use crate::seal::PublicKey;
 use crate::seal::hpke::is_sealed_text;
-use crate::wire::{ErasureRequest, ErasureWire, FieldError, FieldKind, LoginWire, Mode, Signer, Topics};
+use crate::wire::{
+    ErasureRequest, ErasureWire, FieldError, FieldKind, LoginWire, Mode, Signer, Topics,
+};
 use std::sync::Arc;
 use uuid::Uuid;
 

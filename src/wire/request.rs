@@ -40,7 +40,8 @@ impl ErasureRequest {
     pub fn parse(bytes: &[u8], now: Millis, made: &str) -> Result<Erasure, FieldError> {
         let request: Self = read(bytes)?;
         if request.user_id.is_some() {
-            let problem = "cannot be looked up here: send the accounts, or use `unilink user erase`";
+            let problem =
+                "cannot be looked up here: send the accounts, or use `unilink user erase`";
             return Err(FieldError::invalid("user_id", problem));
         }
         let erased_at = request.erased_at.map_or(now, |time| time.0);
@@ -71,7 +72,8 @@ mod tests {
     fn what_is_left_out_is_now_and_made() {
         let erasure = parse(r#"{"appid":"wx1","openid":"oA"}"#).expect("valid");
         assert_eq!((erasure.erased_at, erasure.cause.as_str()), (NOW, "made"));
-        let earlier = r#"{"id":"e1","appid":"wx1","openid":"oA","erased_at":"2026-01-31T08:00:00Z"}"#;
+        let earlier =
+            r#"{"id":"e1","appid":"wx1","openid":"oA","erased_at":"2026-01-31T08:00:00Z"}"#;
         let erasure = parse(earlier).expect("valid");
         assert_eq!(erasure.cause.as_str(), "e1");
         assert_eq!(erasure.erased_at.to_string(), "2026-01-31T08:00:00.000Z");
@@ -81,12 +83,24 @@ mod tests {
     fn what_is_wrong_names_the_field() {
         for (text, field) in [
             (r#"{"openid":"oA"}"#.to_owned(), "appid"),
-            (r#"{"appid":"wx1","openid":"undefined"}"#.to_owned(), "openid"),
-            (r#"{"appid":"wx1","openid":"oA","unionid":"u"}"#.to_owned(), "unionid"),
-            (r#"{"appid":"wx1","openid":"oA","user_id":"x"}"#.to_owned(), "user_id"),
+            (
+                r#"{"appid":"wx1","openid":"undefined"}"#.to_owned(),
+                "openid",
+            ),
+            (
+                r#"{"appid":"wx1","openid":"oA","unionid":"u"}"#.to_owned(),
+                "unionid",
+            ),
+            (
+                r#"{"appid":"wx1","openid":"oA","user_id":"x"}"#.to_owned(),
+                "user_id",
+            ),
             (r#"{"appid":"wx1","openid":"oA","id":""}"#.to_owned(), "id"),
             (
-                format!(r#"{{"appid":"wx1","openid":"oA","erased_at":"{}"}}"#, NOW.plus(1)),
+                format!(
+                    r#"{{"appid":"wx1","openid":"oA","erased_at":"{}"}}"#,
+                    NOW.plus(1)
+                ),
                 "erased_at",
             ),
             (

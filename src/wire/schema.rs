@@ -12,10 +12,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("login.json", schema_for!(login::LoginWire)),
         ("decision.json", schema_for!(decision::DecisionWire)),
         ("erasure.json", schema_for!(decision::ErasureWire)),
-        (
-            "erasure-request.json",
-            schema_for!(request::ErasureRequest),
-        ),
+        ("erasure-request.json", schema_for!(request::ErasureRequest)),
         ("account.linked.json", schema_for!(linked::LinkedWire<'_>)),
         ("user.merged.json", schema_for!(news::MergedWire<'_>)),
         ("link.conflict.json", schema_for!(news::ConflictWire<'_>)),

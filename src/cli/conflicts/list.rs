@@ -1,12 +1,13 @@
 //! `unilink conflicts list`: contested claims, counted and listed.
 
+use super::bulk::MOST;
 use super::{FilterArgs, ListArgs};
 use crate::cli::Failure;
 use crate::cli::name::{moment, platform};
 use crate::cli::office::Office;
 use crate::cli::shown::{ClaimJson, claim_line, say, say_json};
 use crate::config::Config;
-use crate::model::{AppId, ClaimRow, ClaimStatus, Millis, PlatformId, Why};
+use crate::model::{AppId, ClaimKey, ClaimRow, ClaimStatus, ClaimVerdict, Millis, PlatformId, Why};
 use crate::store::{State, Which};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -57,19 +58,55 @@ impl Filter {
     }
 }
 
+impl Filter {
+    /// Contested claims that are meant and about which the word does not stand yet, up to the most that
+    /// are decided about at once, and whether there are more. Those that an operator rejected are
+    /// decided already, unless it is for them that one asks, or their word is taken back.
+    pub(super) async fn open(
+        &self,
+        office: &Office,
+        verdict: Option<ClaimVerdict>,
+    ) -> Result<(Vec<ClaimKey>, bool), Failure> {
+        let mut claims = Vec::new();
+        let mut after = Some(0);
+        while let Some(from) = after {
+            let page = office.store.browse(&self.which(), from, PAGE).await;
+            let page = page.map_err(Failure::failed)?;
+            for claim in page.found.into_iter().flat_map(|(_, found)| found.claims) {
+                let Some(why) = self.takes(&claim) else {
+                    continue;
+                };
+                let decided = why == Why::Rejected && self.why.is_none() && verdict.is_some();
+                if decided || claim.verdict == verdict {
+                    continue;
+                }
+                if claims.len() == MOST {
+                    return Ok((claims, true));
+                }
+                claims.push(claim.key);
+            }
+            after = page.next;
+        }
+        Ok((claims, false))
+    }
+
+    fn which(&self) -> Which {
+        Which {
+            app: self.app.clone(),
+            state: State::Contested,
+        }
+    }
+}
+
 /// Lists.
 pub(super) async fn run(config: Config, args: ListArgs) -> Result<(), Failure> {
     let filter = Filter::of(&args.filter)?;
     let office = Office::open(config).await?;
-    let which = Which {
-        app: filter.app.clone(),
-        state: State::Contested,
-    };
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut listed: Vec<ClaimRow> = Vec::new();
     let mut after = Some(0);
     while let Some(from) = after {
-        let page = office.store.browse(&which, from, PAGE).await;
+        let page = office.store.browse(&filter.which(), from, PAGE).await;
         let page = page.map_err(Failure::failed)?;
         for claim in page.found.into_iter().flat_map(|(_, found)| found.claims) {
             let Some(why) = filter.takes(&claim) else {

@@ -1,7 +1,9 @@
 //! `unilink conflicts`: claims that link nobody because something stands against them, and what an
 //! operator says about them.
 
+mod bulk;
 mod list;
+mod moved;
 mod resolve;
 mod show;
 
@@ -9,6 +11,7 @@ use super::Failure;
 use super::deed::DeedArgs;
 use crate::config::Config;
 use clap::{Args, Subcommand};
+use std::num::NonZeroU32;
 
 /// What to do about contested claims.
 #[derive(Debug, Subcommand)]
@@ -17,8 +20,11 @@ pub enum ConflictsCommand {
     List(ListArgs),
     /// Show all claims of an account, and what stands against each
     Show(ShowArgs),
-    /// Decide about a claim
+    /// Decide about a claim, or about all contested claims that a filter finds
     Resolve(ResolveArgs),
+    /// An app changed its platform, and its binding was entered late: reject what was filed under the old
+    /// platform from then on. A replay of those logins then files it under the new one
+    Move(MoveArgs),
 }
 
 /// Which contested claims.
@@ -36,6 +42,27 @@ pub struct FilterArgs {
     /// Made at this moment or later, 2026-01-31T08:00:00Z
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
+}
+
+impl FilterArgs {
+    /// Whether nothing is asked for.
+    fn is_none(&self) -> bool {
+        self.words().is_empty()
+    }
+
+    /// What is asked for, in words.
+    fn words(&self) -> Vec<(&'static str, String)> {
+        let all = [
+            ("app", &self.app),
+            ("platform", &self.platform),
+            ("why", &self.why),
+            ("since", &self.since),
+        ];
+        let asked = all.into_iter();
+        asked
+            .filter_map(|(name, word)| Some((name, word.clone()?)))
+            .collect()
+    }
 }
 
 /// Options of `conflicts list`.
@@ -67,15 +94,36 @@ pub struct ShowArgs {
 pub struct ResolveArgs {
     #[command(flatten)]
     verdict: VerdictArgs,
-    /// The account that claims, APPID:OPENID
-    #[arg(value_name = "ACCOUNT")]
-    account: String,
-    /// The platform that it claims the unionid in
-    #[arg(value_name = "PLATFORM")]
-    platform: String,
-    /// The unionid that it claims
-    #[arg(value_name = "UNIONID")]
-    unionid: String,
+    /// One claim: the account, APPID:OPENID, the platform, and the unionid that it claims there
+    #[arg(value_names = ["ACCOUNT", "PLATFORM", "UNIONID"], num_args = 0..=3)]
+    claim: Vec<String>,
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Decisions a second, at most, where there are many
+    #[arg(long, value_name = "N", default_value = "100")]
+    rate: NonZeroU32,
+    /// Agree that accounts come together that are apart now, as the plan says
+    #[arg(long)]
+    allow_links: bool,
+    #[command(flatten)]
+    deed: DeedArgs,
+}
+
+/// Options of `conflicts move`.
+#[derive(Debug, Args)]
+pub struct MoveArgs {
+    /// The app
+    #[arg(long, value_name = "APPID")]
+    app: String,
+    /// The platform that it left
+    #[arg(long, value_name = "PLATFORM")]
+    from_platform: String,
+    /// When it left: the `since` of its new binding, 2026-01-31T08:00:00Z
+    #[arg(long, value_name = "TIME")]
+    since: String,
+    /// Decisions a second, at most
+    #[arg(long, value_name = "N", default_value = "100")]
+    rate: NonZeroU32,
     /// Agree that accounts come together that are apart now, as the plan says
     #[arg(long)]
     allow_links: bool,
@@ -107,5 +155,6 @@ pub async fn run(config: Config, command: ConflictsCommand) -> Result<(), Failur
         ConflictsCommand::List(args) => list::run(config, args).await,
         ConflictsCommand::Show(args) => show::run(config, args).await,
         ConflictsCommand::Resolve(args) => resolve::run(config, args).await,
+        ConflictsCommand::Move(args) => moved::run(config, args).await,
     }
 }

@@ -1,17 +1,20 @@
 //! `unilink conflicts resolve`: an operator's word about a claim.
 
+use super::bulk::Bulk;
+use super::list::Filter;
 use super::{ResolveArgs, VerdictArgs};
 use crate::cli::Failure;
-use crate::cli::deed::{Agreed, Carried, Judge, latest, stands};
-use crate::cli::name::{account, union};
+use crate::cli::deed::{Agreed, Carried, Judge, latest, ruling_of, stands};
+use crate::cli::name;
 use crate::cli::office::{Office, people};
 use crate::cli::shown::{
     against_words, claim_line, outlook_lines, outlook_summary, people_lines, say,
 };
 use crate::config::Config;
 use crate::link::{Outlook, against};
-use crate::model::{ClaimKey, ClaimRow, ClaimStatus, ClaimVerdict, Fact, Ruling, View};
+use crate::model::{ClaimKey, ClaimRow, ClaimStatus, ClaimVerdict, Fact, View};
 use std::fmt::Write;
+use tokio_util::sync::CancellationToken;
 
 impl VerdictArgs {
     fn verdict(self) -> Option<ClaimVerdict> {
@@ -28,12 +31,49 @@ fn word(verdict: Option<ClaimVerdict>) -> &'static str {
     verdict.map_or("withdraw", crate::cli::shown::verdict_word)
 }
 
-/// Decides.
+/// Decides about one claim, or about all that a filter finds.
 pub(super) async fn run(config: Config, args: ResolveArgs) -> Result<(), Failure> {
-    let key = ClaimKey {
-        account: account("ACCOUNT", &args.account)?,
-        union: union(&args.platform, &args.unionid)?,
+    match &args.claim[..] {
+        [account, platform, unionid] if args.filter.is_none() => {
+            let key = ClaimKey {
+                account: name::account("ACCOUNT", account)?,
+                union: name::union(platform, unionid)?,
+            };
+            one(config, args, key).await
+        }
+        [] if !args.filter.is_none() => many(config, args).await,
+        _ => Err(Failure::Usage(
+            "say which: one claim, ACCOUNT PLATFORM UNIONID; or all that --app, --platform, --why and \
+             --since find, which `unilink conflicts list` shows with the same"
+                .to_owned(),
+        )),
+    }
+}
+
+async fn many(config: Config, args: ResolveArgs) -> Result<(), Failure> {
+    let filter = Filter::of(&args.filter)?;
+    let verdict = args.verdict.verdict();
+    args.deed.wait()?;
+    if !args.deed.dry_run {
+        args.deed.judge()?;
+    }
+    let office = Office::open(config).await?;
+    let (claims, more) = filter.open(&office, verdict).await?;
+    let mut detail = vec![("ruling", word(verdict).to_owned())];
+    detail.extend(args.filter.words());
+    let bulk = Bulk {
+        claims,
+        more,
+        verdict,
+        allow_links: args.allow_links,
+        rate: args.rate,
+        action: "conflicts resolve",
+        detail,
     };
+    bulk.run(&office, &args.deed).await
+}
+
+async fn one(config: Config, args: ResolveArgs, key: ClaimKey) -> Result<(), Failure> {
     let verdict = args.verdict.verdict();
     let wait = args.deed.wait()?;
     let operator = match args.deed.dry_run {
@@ -41,7 +81,7 @@ pub(super) async fn run(config: Config, args: ResolveArgs) -> Result<(), Failure
         false => Some(args.deed.judge()?),
     };
     let office = Office::open(config).await?;
-    let ruling = ruling(&key, verdict);
+    let ruling = ruling_of(&key, verdict);
     let view = office.around(std::slice::from_ref(&key.account)).await?;
     if stands(&view, &ruling) {
         say(already(verdict));
@@ -63,20 +103,19 @@ pub(super) async fn run(config: Config, args: ResolveArgs) -> Result<(), Failure
     let judge = Judge::new(&office, operator, wait)?;
     let mut carried = Carried::default();
     let agreed = Agreed::to(&outlook, links);
-    let decided = judge.decide(vec![ruling], &agreed, &mut carried).await;
+    let decided = judge
+        .decide(
+            vec![ruling],
+            &agreed,
+            &mut carried,
+            &CancellationToken::new(),
+        )
+        .await;
     let detail = [("ruling", word(verdict)), ("app", key.account.app.as_str())];
     let counts = [("decisions", carried.given), ("shown", carried.shown)];
     judge.audit("conflicts resolve", &detail, &counts).await?;
     decided?;
     report(&office, &key, verdict).await
-}
-
-fn ruling(key: &ClaimKey, verdict: Option<ClaimVerdict>) -> Ruling {
-    Ruling::Claim {
-        account: key.account.clone(),
-        union: key.union.clone(),
-        verdict,
-    }
 }
 
 fn already(verdict: Option<ClaimVerdict>) -> &'static str {

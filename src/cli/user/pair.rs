@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::link::Outlook;
 use crate::model::{Account, Fact, Ruling, View};
 use std::collections::BTreeSet;
+use tokio_util::sync::CancellationToken;
 
 /// Decides.
 pub(super) async fn run(config: Config, args: PairArgs, never: bool) -> Result<(), Failure> {
@@ -43,7 +44,14 @@ pub(super) async fn run(config: Config, args: PairArgs, never: bool) -> Result<(
     let judge = Judge::new(&office, operator, wait)?;
     let agreed = Agreed::to(&outlook, !never || args.allow_links);
     let mut carried = Carried::default();
-    let decided = judge.decide(vec![ruling], &agreed, &mut carried).await;
+    let decided = judge
+        .decide(
+            vec![ruling],
+            &agreed,
+            &mut carried,
+            &CancellationToken::new(),
+        )
+        .await;
     let counts = [("decisions", carried.given), ("shown", carried.shown)];
     judge.audit(action(never), &[], &counts).await?;
     decided?;

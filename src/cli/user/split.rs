@@ -2,15 +2,16 @@
 
 use super::SplitArgs;
 use crate::cli::Failure;
-use crate::cli::deed::{Agreed, Carried, Judge};
+use crate::cli::deed::{Agreed, Carried, Judge, ruling_of};
 use crate::cli::name::{account, who};
 use crate::cli::office::{Found, Office, people};
 use crate::cli::shown::{outlook_lines, outlook_summary, people_lines, say};
 use crate::config::Config;
 use crate::link::Outlook;
-use crate::model::{Account, ClaimKey, ClaimVerdict, Ruling, UserId};
+use crate::model::{Account, ClaimKey, ClaimVerdict, UserId};
 use std::collections::BTreeSet;
 use std::fmt::Write;
+use tokio_util::sync::CancellationToken;
 
 /// Who is parted from whom.
 struct Sides {
@@ -111,13 +112,18 @@ async fn carry_out(
     rejected: BTreeSet<ClaimKey>,
     agreed: &Agreed,
 ) -> Result<(), Failure> {
-    let rulings = rejected.iter().map(|key| Ruling::Claim {
-        account: key.account.clone(),
-        union: key.union.clone(),
-        verdict: Some(ClaimVerdict::Reject),
-    });
+    let rulings = rejected
+        .iter()
+        .map(|key| ruling_of(key, Some(ClaimVerdict::Reject)));
     let mut carried = Carried::default();
-    let decided = judge.decide(rulings.collect(), agreed, &mut carried).await;
+    let decided = judge
+        .decide(
+            rulings.collect(),
+            agreed,
+            &mut carried,
+            &CancellationToken::new(),
+        )
+        .await;
     let counts = [
         ("accounts", sides.apart.len() as u64),
         ("rejections", carried.given),
