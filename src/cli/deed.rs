@@ -207,7 +207,8 @@ impl<'o> Judge<'o> {
         };
         Failure::Failed(format!(
             "queued, not done: {} of {} decisions show; one stands on the topic and no worker took it \
-             within {}s{rest}. A worker obeys it once it comes to it; then run the same command again",
+             within {}s{rest}. A worker obeys it once it comes to it; then run the same command again. (One that does not \
+             know this operator's key makes it a dead letter, bad_signature)",
             carried.shown,
             carried.given + left as u64,
             self.wait.as_secs()

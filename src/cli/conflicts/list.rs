@@ -126,11 +126,15 @@ pub(super) async fn run(config: Config, args: ListArgs) -> Result<(), Failure> {
         say_json(&json!({"by_why": counts, "claims": claims}));
         return Ok(());
     }
-    say(&text(&counts, &listed).map_err(Failure::failed)?);
+    say(&text(&filter, &counts, &listed).map_err(Failure::failed)?);
     Ok(())
 }
 
-fn text(counts: &BTreeMap<&str, u64>, listed: &[ClaimRow]) -> Result<String, std::fmt::Error> {
+fn text(
+    filter: &Filter,
+    counts: &BTreeMap<&str, u64>,
+    listed: &[ClaimRow],
+) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     if counts.is_empty() {
         return Ok("No claim is contested.\n".to_owned());
@@ -142,7 +146,11 @@ fn text(counts: &BTreeMap<&str, u64>, listed: &[ClaimRow]) -> Result<String, std
         writeln!(text, "{}", claim.key.account.key())?;
         writeln!(text, "  {}", claim_line(claim))?;
     }
-    let open: u64 = counts.values().sum();
+    let hidden = match filter.why {
+        Some(_) => 0,
+        None => counts.get(Why::Rejected.word()).copied().unwrap_or(0),
+    };
+    let open = counts.values().sum::<u64>() - hidden;
     if (listed.len() as u64) < open {
         writeln!(
             text,
