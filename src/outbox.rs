@@ -121,18 +121,22 @@ impl Relay {
         let mut records = Vec::new();
         let identity = self.store.identity().store;
         let now = (self.clock)();
+        let after = self.parts.iter().map(|(p, at)| (*p, at.progress.relay.seq));
+        let after: Vec<(u32, u64)> = after.collect();
+        for (partition, row) in self.store.outbox(&after, READ_BYTES).await? {
+            let Some(part) = self.parts.get_mut(&partition) else {
+                continue;
+            };
+            part.progress.relay = RelayPosition {
+                store: identity,
+                seq: row.seq,
+                row: row.row,
+                inline: part.progress.relay.inline,
+            };
+            part.waiting = true;
+            records.extend(row.records.into_iter().map(|r| stamped(r, row.seq)));
+        }
         for (partition, part) in &mut self.parts {
-            let after = part.progress.relay.seq;
-            for row in self.store.outbox(*partition, after, READ_BYTES).await? {
-                part.progress.relay = RelayPosition {
-                    store: identity,
-                    seq: row.seq,
-                    row: row.row,
-                    inline: part.progress.relay.inline,
-                };
-                part.waiting = true;
-                records.extend(row.records.into_iter().map(|r| stamped(r, row.seq)));
-            }
             if let Some((input, inline)) = self.finished.take(*partition, INLINE) {
                 part.progress.input = part.progress.input.max(input);
                 part.progress.relay.inline = part.progress.relay.inline.max(input - 1);

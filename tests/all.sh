@@ -67,8 +67,8 @@ run_suite() { # NAME COMMAND...
 
 run_lanes() {
     local lanes=${UNILINK_TEST_LANES:-2} name path
-    cargo test --locked --no-run --color never 2> >(tee "$dir/built" >&2)
-    start_services
+    cargo test --locked --no-run --color never 2> >(tee "$dir/built" >&2) || return
+    start_services || return
     while read -r name path; do
         while (($(jobs -rp | wc -l) >= lanes)); do
             wait -n || true

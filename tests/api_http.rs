@@ -25,8 +25,9 @@ use unilink::model::{
     UnionId, UnionKey, UserId, View, Why,
 };
 use unilink::store::{
-    AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow,
-    Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked, TrackedState,
+    AppToken, Batch, Birth, Claim, Claimed, CodeKey, Deferred, FoundAccount, FoundUser, Held,
+    Identity, OutboxRow, Planner, Position, Prune, Release, Sending, Spent, Store, StoreError,
+    Totals, Tracked, TrackedState,
 };
 use uuid::Uuid;
 
@@ -87,7 +88,11 @@ impl Store for FakeStore {
     async fn positions(&self) -> Result<Vec<Position>, StoreError> {
         elsewhere()
     }
-    async fn outbox(&self, _: u32, _: u64, _: usize) -> Result<Vec<OutboxRow>, StoreError> {
+    async fn outbox(
+        &self,
+        _: &[(u32, u64)],
+        _: usize,
+    ) -> Result<Vec<(u32, OutboxRow)>, StoreError> {
         elsewhere()
     }
     async fn outbox_row(&self, _: u32, _: u64) -> Result<Option<Uuid>, StoreError> {
@@ -106,6 +111,15 @@ impl Store for FakeStore {
         elsewhere()
     }
     async fn spend(&self, _: &[Spent]) -> Result<(), StoreError> {
+        elsewhere()
+    }
+    async fn claim(&self, _: &[Claim], _: Millis) -> Result<Vec<Claimed>, StoreError> {
+        elsewhere()
+    }
+    async fn release(&self, _: &[Release]) -> Result<(), StoreError> {
+        elsewhere()
+    }
+    async fn sendings(&self, _: &[CodeKey]) -> Result<Vec<Option<Sending>>, StoreError> {
         elsewhere()
     }
     async fn held(&self, _: &[Account]) -> Result<Vec<Held>, StoreError> {

@@ -143,7 +143,7 @@ async fn look_up(site: &Site, parts: &Parts) {
 }
 
 /// Tables that are a function of the facts, and what tells how often anything was published.
-const STATE: [&str; 9] = [
+const STATE: [&str; 10] = [
     "accounts",
     "claims",
     "own_ids",
@@ -152,6 +152,7 @@ const STATE: [&str; 9] = [
     "rulings",
     "pairs",
     "ledger",
+    "sends",
     "heads",
 ];
 
@@ -258,7 +259,6 @@ async fn services_that_are_away_are_waited_for() {
 
         let told = refused();
         site.act(|cluster| cluster.kill_database()).await;
-        site.sim.note_kill();
         let taken = posted();
         tokio::time::sleep(away).await;
         let meanwhile = posted() - taken;

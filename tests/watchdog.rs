@@ -1,4 +1,4 @@
-//! A real process whose database takes everything and never answers: it ends with status 1 and says
+//! A real process whose database takes a statement and never answers it: it ends with status 1 and says
 //! why, and whoever is started in its place goes on where it was.
 
 #![allow(
@@ -27,8 +27,9 @@ const APP: &str = "wx0123456789abcdef";
 /// The shortest that can be set.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Stands before a server; while the switch is on, what comes is taken and goes nowhere.
-async fn door(to: String, swallows: watch::Receiver<bool>) -> String {
+/// Stands before a server. What it is told to listen for is never answered: the connection on which
+/// it comes takes everything from then on, and all of it goes nowhere. Others go on.
+async fn door(to: String, listens_for: watch::Receiver<&'static str>) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
@@ -36,17 +37,25 @@ async fn door(to: String, swallows: watch::Receiver<bool>) -> String {
             let (near, _) = listener.accept().await.unwrap();
             let far = TcpStream::connect(&to).await.unwrap();
             let ((a, b), (c, d)) = (near.into_split(), far.into_split());
-            tokio::spawn(carry(a, d, swallows.clone()));
-            tokio::spawn(carry(c, b, swallows.clone()));
+            tokio::spawn(carry(a, d, listens_for.clone()));
+            tokio::spawn(carry(c, b, watch::channel("").1));
         }
     });
     address
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, swallows: watch::Receiver<bool>) {
+async fn carry(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    listens_for: watch::Receiver<&'static str>,
+) {
     let mut bytes = vec![0; 1 << 16];
+    let mut swallows = false;
     while let Ok(count @ 1..) = from.read(&mut bytes).await {
-        if !*swallows.borrow() && to.write_all(&bytes[..count]).await.is_err() {
+        let word = listens_for.borrow().as_bytes();
+        let comes = |word: &[u8]| bytes[..count].windows(word.len()).any(|part| part == word);
+        swallows = swallows || (!word.is_empty() && comes(word));
+        if !swallows && to.write_all(&bytes[..count]).await.is_err() {
             return;
         }
     }
@@ -56,7 +65,7 @@ struct Site {
     fleet: Fleet,
     intake: String,
     api: String,
-    swallows: watch::Sender<bool>,
+    unanswered: watch::Sender<&'static str>,
 }
 
 impl Site {
@@ -67,7 +76,7 @@ impl Site {
         server.execute(create).await.unwrap();
         let (before, rest) = postgres.split_once('@').unwrap();
         let (address, _) = rest.split_once('/').unwrap();
-        let (swallows, switch) = watch::channel(false);
+        let (unanswered, switch) = watch::channel("");
         let door = door(address.to_owned(), switch).await;
         let topics = [
             "logins",
@@ -100,7 +109,7 @@ impl Site {
             fleet,
             intake: format!("http://127.0.0.1:{intake}"),
             api: format!("http://127.0.0.1:{api}"),
-            swallows,
+            unanswered,
         }
     }
 
@@ -115,13 +124,13 @@ impl Site {
 
     async fn logs_in(&self, n: u32) {
         let event = json!({"id": format!("e{n}"), "occurred_at": ago(0), "appid": APP,
-            "openid": format!("o{n}"), "unionid": format!("u{n}")});
+            "openid": format!("person-{n}"), "unionid": format!("u{n}")});
         let (status, _, answer) = self.fleet.post(&self.intake, &[event]).await.unwrap();
         assert_eq!(status, 202, "{answer}");
     }
 
     async fn is_linked(&self, n: u32, by: &Process) {
-        let url = format!("{}/v1/accounts/{APP}/o{n}", self.api);
+        let url = format!("{}/v1/accounts/{APP}/person-{n}", self.api);
         let found: Value = serde_json::from_str(&self.fleet.until(&url, 200, by).await).unwrap();
         assert_eq!(found["unionid"], format!("u{n}"), "{found}");
         assert_eq!(found["revision"], 1, "{found}");
@@ -129,7 +138,7 @@ impl Site {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_process_whose_database_never_answers_ends_with_status_1() {
+async fn a_process_with_a_statement_that_is_never_answered_ends_with_status_1() {
     let (Some(kafka), Some(postgres)) = (services::kafka(), services::postgres()) else {
         return;
     };
@@ -139,7 +148,7 @@ async fn a_process_whose_database_never_answers_ends_with_status_1() {
     site.is_linked(1, &process).await;
 
     let begun = Instant::now();
-    site.swallows.send_replace(true);
+    site.unanswered.send_replace("person-2");
     // The intake has nothing to do with the database: it goes on until the end.
     site.logs_in(2).await;
     let status = process.ended().await;
@@ -156,7 +165,7 @@ async fn a_process_whose_database_never_answers_ends_with_status_1() {
     assert!(told.contains("ending with status 1"), "{told}");
     eprintln!("after {lasted:?}: {told}");
 
-    site.swallows.send_replace(false);
+    site.unanswered.send_replace("");
     let mut process = site.serve("anew").await;
     site.is_linked(2, &process).await;
     site.logs_in(3).await;

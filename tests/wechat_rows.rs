@@ -12,7 +12,12 @@
 )]
 
 mod harness;
+mod pusher;
 
+#[path = "wechat_rows/bound.rs"]
+mod bound;
+#[path = "wechat_rows/cloud.rs"]
+mod cloud;
 #[path = "wechat_rows/codes.rs"]
 mod codes;
 #[path = "wechat_rows/followers.rs"]
@@ -27,6 +32,10 @@ mod page;
 mod parks;
 #[path = "wechat_rows/people.rs"]
 mod people;
+#[path = "wechat_rows/pushes.rs"]
+mod pushes;
+#[path = "wechat_rows/sessions.rs"]
+mod sessions;
 #[path = "wechat_rows/tokens.rs"]
 mod tokens;
 
@@ -109,14 +118,39 @@ async fn tokens_and_what_is_asked_with_them() {
         followers::followers_are_asked_about_again_when_wechat_is_busy_or_breaks,
         followers::a_question_with_an_unknown_answer_is_given_up,
         followers::a_refusal_parks_the_question_not_the_logins,
+        followers::questions_of_long_standing_are_asked_when_the_pause_ends,
+        followers::one_question_tries_whether_a_refusal_is_over,
         followers::accounts_without_permission_go_on_once_they_have_it,
         people::users_tokens_tell_their_unionid,
         people::a_users_token_that_is_refused_leaves_a_reason,
         people::profiles_are_asked_for_again_when_wechat_is_busy_or_breaks,
         people::payments_tell_a_unionid_for_five_minutes,
         people::payments_that_wechat_does_not_tell_of_leave_a_reason,
-        people::data_of_a_newer_session_waits_for_its_key_and_links,
-        people::data_that_came_with_an_old_key_waits_and_corrupt_data_does_not,
+        people::payments_that_the_app_is_refused_wait_until_it_is_not,
+        people::profiles_that_the_app_is_refused_wait_until_it_is_not,
+        sessions::keys_that_the_app_may_not_ask_about_wait_until_it_may,
+        sessions::keys_are_asked_about_with_a_token_that_is_refreshed_once,
+        sessions::keys_of_which_wechat_does_not_tell_wait_for_another,
+        sessions::a_key_is_asked_about_again_when_wechat_is_busy_or_breaks,
+        sessions::a_malformed_question_about_a_key_is_a_dead_letter,
+        sessions::data_of_a_newer_session_waits_for_its_key_and_links,
+        sessions::data_that_came_with_an_old_key_waits_and_corrupt_data_does_not,
+    ])
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_wechat_says_by_itself() {
+    tell(stories![
+        pushes::who_gives_an_account_up_is_erased_where_the_app_says_so,
+        pushes::following_and_scanning_are_logins_and_are_asked_about,
+        pushes::other_messages_are_answered_and_change_nothing,
+        pushes::pushes_that_wechat_did_not_send_so_are_refused,
+        pushes::the_console_may_check_the_url_of_an_app_that_pushes,
+        cloud::cloud_runs_headers_say_who_calls,
+        cloud::headers_that_cloud_run_would_not_send_are_refused,
+        cloud::cloud_runs_headers_count_only_where_they_are_switched_on,
+        bound::what_waits_goes_on_at_once_when_its_app_is_bound_anew,
     ])
     .await;
 }

@@ -330,6 +330,7 @@ impl Bench {
         let mut site = Site::new(&self.ground, None, None).await;
         eprintln!("scale: storing {accounts} accounts …");
         preload::fill(&site.database, &loads, self.ground.namespace).await;
+        preload::warm(&site.database).await;
         let records = self.records(Load::MostlyRepeat, &loads, &site);
         let task = Task {
             load: Load::MostlyRepeat,

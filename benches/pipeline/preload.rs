@@ -46,6 +46,23 @@ pub async fn fill(database: &PgConnectOptions, loads: &Loads, namespace: Uuid) {
     run(&mut db, "CHECKPOINT".to_owned()).await;
 }
 
+/// Reads what was copied in, so that it lies where it would lie after some hours of work: in PostgreSQL's own memory, as
+/// far as there is room.
+pub async fn warm(database: &PgConnectOptions) {
+    let mut db = connect(database).await;
+    run(
+        &mut db,
+        "CREATE EXTENSION IF NOT EXISTS pg_prewarm".to_owned(),
+    )
+    .await;
+    let sql = format!(
+        "SELECT pg_prewarm(c.oid::regclass) FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid \
+         WHERE c.relkind IN ('r', 'i') AND coalesce(i.indrelid, c.oid)::regclass::text IN {TABLES} \
+         ORDER BY c.relkind DESC"
+    );
+    run(&mut db, sql).await;
+}
+
 async fn run(db: &mut PgConnection, sql: String) {
     let shown = sql.clone();
     db.execute(AssertSqlSafe(sql)).await.expect(&shown);

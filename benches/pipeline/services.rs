@@ -106,13 +106,24 @@ pub async fn connect(to: &PgConnectOptions) -> PgConnection {
         .expect("PostgreSQL")
 }
 
+/// Of this machine.
+fn memory_mib() -> u64 {
+    let told = std::fs::read_to_string("/proc/meminfo").expect("readable");
+    let total = told.lines().find_map(|l| l.strip_prefix("MemTotal:"));
+    let kib = total.and_then(|t| t.trim().strip_suffix(" kB"));
+    let kib: u64 = kib.and_then(|k| k.parse().ok()).expect("a number");
+    kib / 1024
+}
+
+/// With a quarter of the memory for PostgreSQL's pages, as its manual advises.
 fn start(dir: &Path) -> (String, String, Option<Guard>) {
     eprintln!("starting Kafka and PostgreSQL …");
     let name = dir.to_str().expect("a path in UTF-8");
     // First, so that what has started is ended if the rest does not.
     let guard = Guard::new(SCRIPT, &["down", name]);
     let output = Command::new(SCRIPT)
-        .args(["up", name])
+        .args(["up", name, "--postgres-setting"])
+        .arg(format!("shared_buffers={}MB", memory_mib() / 4))
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

@@ -84,8 +84,8 @@ impl Tasks {
     }
 }
 
-/// Ends the process when its worker is stuck. At once: whatever hangs would hang an orderly end too,
-/// and what was begun is read again by whoever comes next.
+/// Ends the process when its worker is stuck. Not in order: whatever hangs would hang that too, and what
+/// was begun is read again by whoever comes next. But what WeChat said of codes is noted if it can be.
 async fn watch(worker: Arc<Worker>) {
     let stuck = worker.watchdog.bites().await;
     tracing::error!(
@@ -93,6 +93,7 @@ async fn watch(worker: Arc<Worker>) {
         seconds = stuck.after.as_secs(),
         "the worker is stuck: it made no progress for this long; ending with status 1, to be started anew"
     );
+    worker.ladder.close().await;
     std::process::exit(1);
 }
 

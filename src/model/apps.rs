@@ -27,6 +27,24 @@ pub struct Binding {
     pub since: Millis,
 }
 
+/// A binding and how long it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bound<'a> {
+    /// The platform.
+    pub platform: &'a PlatformId,
+    since: Millis,
+    before: Option<Millis>,
+}
+
+impl Bound<'_> {
+    /// The moment of this binding that is nearest to `at`.
+    #[must_use]
+    pub fn nearest(&self, at: Millis) -> Millis {
+        let last = self.before.map_or(at, |before| before.plus(-1));
+        at.min(last).max(self.since)
+    }
+}
+
 /// One configured app.
 #[derive(Clone, Debug)]
 pub struct App {
@@ -111,12 +129,22 @@ impl Apps {
         self.by_id.values()
     }
 
+    /// The binding that holds at `at`.
+    #[must_use]
+    pub fn bound_at(&self, id: &AppId, at: Millis) -> Option<Bound<'_>> {
+        let bindings = &self.by_id.get(id)?.bindings;
+        let holds = bindings.iter().rposition(|b| b.since <= at)?;
+        Some(Bound {
+            platform: &bindings[holds].platform,
+            since: bindings[holds].since,
+            before: bindings.get(holds + 1).map(|next| next.since),
+        })
+    }
+
     /// The platform that gives the app's unionids their meaning at `at`.
     #[must_use]
     pub fn platform_at(&self, id: &AppId, at: Millis) -> Option<&PlatformId> {
-        let app = self.by_id.get(id)?;
-        let binding = app.bindings.iter().rev().find(|b| b.since <= at)?;
-        Some(&binding.platform)
+        Some(self.bound_at(id, at)?.platform)
     }
 
     /// The platform of the newest binding.
@@ -146,9 +174,17 @@ mod tests {
             component: None,
             bindings: vec![binding("new", 200), binding("old", 100)],
         }]);
-        assert_eq!(apps.platform_at(&id, Millis(99)), None);
-        assert_eq!(apps.platform_at(&id, Millis(199)), Some(&platform("old")));
-        assert_eq!(apps.platform_at(&id, Millis(200)), Some(&platform("new")));
+        assert_eq!(apps.bound_at(&id, Millis(99)), None);
+        let old = apps.bound_at(&id, Millis(199)).expect("bound");
+        let new = apps.bound_at(&id, Millis(200)).expect("bound");
+        assert_eq!(
+            (old.platform, new.platform),
+            (&platform("old"), &platform("new"))
+        );
         assert_eq!(apps.newest_platform(&id), Some(&platform("new")));
+        let nearest =
+            |bound: Bound<'_>| [0, 100, 150, 199, 200, 900].map(|at| bound.nearest(Millis(at)).0);
+        assert_eq!(nearest(old), [100, 100, 150, 199, 199, 199]);
+        assert_eq!(nearest(new), [200, 200, 200, 200, 200, 900]);
     }
 }

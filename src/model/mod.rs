@@ -18,7 +18,7 @@ pub mod time;
 pub mod view;
 
 pub use api::Api;
-pub use apps::{App, AppKind, Apps, Binding, Component, TokenSource};
+pub use apps::{App, AppKind, Apps, Binding, Bound, Component, TokenSource};
 pub use changes::{Changes, LinkMethod, Linked, News, Outcome, SightingResult};
 pub use fact::{ClaimVerdict, Decision, Erasure, Fact, NewClaim, Review, Ruling, Sighting};
 pub use ids::{

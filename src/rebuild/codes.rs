@@ -6,7 +6,8 @@
 use super::{CHUNK, Done, RebuildError, Site};
 use crate::bus::{Assigned, Range, Stored};
 use crate::model::{Evidence, Millis};
-use crate::resolve::exchange::{CODE_LIFE_MS, lost_code};
+use crate::resolve::exchange::CODE_LIFE_MS;
+use crate::resolve::ledger::lost_code;
 use crate::resolve::ports::{Mark, Note};
 use crate::store::{CodeKey, Spent};
 use crate::worker::Decoded;

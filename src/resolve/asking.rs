@@ -1,6 +1,6 @@
 //! The rungs that ask WeChat about an account whose openid is known: with the user's own token, with
-//! a payment, as a follower (`docs/wechat.md` §5, §7, §8), and whether a session key is superseded
-//! (§3.3). The first rung that tells a unionid ends the climb.
+//! a payment, as a follower (`docs/wechat.md` §5, §7, §8). The first rung that tells a unionid ends the
+//! climb.
 
 use super::caller::{Caller, Missed};
 use super::climb::Climb;
@@ -8,9 +8,10 @@ use super::codes::{Action, Api};
 use super::followers::Followers;
 use super::ports::MemoryFault;
 use super::tokens::Tokens;
+use super::turns::Turns;
 use super::wechat::{CallError, Client, Follower, Profile};
 use crate::model::{
-    App, AppKind, DeadReason, Method, Millis, Payment, Reason, Secret, UnionId, UserToken,
+    App, AppId, AppKind, DeadReason, Method, Millis, Payment, Reason, Secret, UnionId, UserToken,
 };
 use std::sync::Arc;
 
@@ -23,7 +24,9 @@ const PAYMENT_LIFE_MS: i64 = 5 * 60_000;
 const FOLLOWER_MS: i64 = 3 * 24 * 3_600_000;
 
 /// Attempts at a question that WeChat answers with what nobody has documented.
-const STRANGE: u32 = 5;
+pub(super) const STRANGE: u32 = 5;
+/// Why an account that is asked about is none.
+pub(super) const NO_OPENID: &str = "WeChat says that the openid is none of this app's";
 
 /// What can be asked with.
 #[derive(Clone, Copy, Default)]
@@ -45,17 +48,30 @@ pub(super) enum Asked {
     Dead(DeadReason, &'static str),
 }
 
+impl Asked {
+    /// Unless something else is asked again anyway, one more question is.
+    pub(super) fn or_later(self, until: Option<Millis>, expires_at: Millis) -> Self {
+        match self {
+            Self::Done => Self::Later { until, expires_at },
+            other => other,
+        }
+    }
+}
+
 /// Asks WeChat about accounts.
 pub struct Asking {
-    caller: Arc<Caller>,
-    tokens: Arc<Tokens>,
+    pub(super) caller: Arc<Caller>,
+    pub(super) tokens: Arc<Tokens>,
     followers: Followers,
+    turns: Turns,
 }
 
 /// What one question came to.
 enum Told {
     Answer,
     Later(Option<Millis>),
+    /// The app is in no platform, says WeChat; when to ask again whether it is.
+    NotBound(Option<Millis>),
     /// An answer that no page lists.
     Strange,
     Dead(DeadReason, &'static str),
@@ -69,6 +85,7 @@ impl Asking {
             followers: Followers::new(Arc::clone(&tokens)),
             caller,
             tokens,
+            turns: Turns::default(),
         }
     }
 
@@ -80,12 +97,6 @@ impl Asking {
         leads.token.is_some_and(UserToken::reads_profile)
             || leads.payment.is_some() && pays(app)
             || follows(app)
-    }
-
-    /// Whether WeChat can be asked which session key is the newest.
-    pub(super) fn checks(&self, climb: &Climb<'_>) -> bool {
-        let bound = climb.bound(self.caller.now());
-        bound && climb.app().is_some_and(pays)
     }
 
     /// Asks what can be asked until a unionid is told. `since`: when this was first tried; `attempt`
@@ -131,7 +142,12 @@ impl Asking {
                 Told::Strange => later = Some(put_off(later, None, expires_at)),
                 // Its time is over: what is known by now stays.
                 Told::Later(_) if self.caller.now() >= expires_at => climb.note(Reason::GaveUp),
-                Told::Later(until) => later = Some(put_off(later, until, expires_at)),
+                Told::NotBound(_) if self.caller.now() >= expires_at => {
+                    climb.note(Reason::AppNotBound);
+                }
+                Told::Later(until) | Told::NotBound(until) => {
+                    later = Some(put_off(later, until, expires_at));
+                }
             }
         }
         Ok(
@@ -142,26 +158,10 @@ impl Asking {
         )
     }
 
-    /// Whether WeChat says that the person has a newer session key than this one; `None` if it does
-    /// not say.
-    pub(super) async fn superseded(
-        &self,
-        climb: &Climb<'_>,
-        key: &Secret,
-    ) -> Result<Option<bool>, MemoryFault> {
-        let Some(app) = climb.app() else {
-            return Ok(None);
-        };
-        let openid = &climb.account.openid;
-        let check = |client: Client, token: Secret| async move {
-            client.check_session(openid, key, &token).await
-        };
-        match self.tokens.ask(app, Api::CheckSession, check).await {
-            Ok(()) => Ok(Some(false)),
-            Err(Missed::Fault(fault)) if fault.action() == Action::SessionStale => Ok(Some(true)),
-            Err(Missed::Memory(fault)) => Err(fault),
-            Err(_) => Ok(None),
-        }
+    /// When to try again what WeChat keeps from being asked until `until`: a few at that moment, the
+    /// others at their `own` time, but not before.
+    pub(super) fn turn(&self, app: &AppId, until: Millis, own: Millis) -> Millis {
+        self.turns.take(app, until, own, self.caller.now())
     }
 
     async fn profile(
@@ -181,6 +181,9 @@ impl Asking {
             Ok(Profile { openid, unionid }) if openid == climb.account.openid => {
                 self.told(climb, unionid, Method::SnsUserinfo);
                 Ok(Told::Answer)
+            }
+            Err(Missed::Fault(fault)) if fault.action() == Action::Configuration => {
+                Ok(Told::NotBound(self.caller.parked(app, Api::SnsUserinfo)))
             }
             // Somebody else's token: what it tells is about somebody else.
             Ok(_) | Err(Missed::Fault(_)) => {
@@ -211,7 +214,10 @@ impl Asking {
                 self.told(climb, unionid, Method::Paid);
                 Ok(Told::Answer)
             }
-            Err(Missed::Fault(fault)) => Ok(refused(climb, &fault, Reason::PaymentGone)),
+            Err(Missed::Fault(fault)) => {
+                let parked = self.caller.parked(app, Api::PaidUnionid);
+                Ok(refused(climb, &fault, Reason::PaymentGone, parked))
+            }
             Err(missed) => later(missed),
         }
     }
@@ -231,7 +237,10 @@ impl Asking {
                 climb.note(Reason::NotFollowing);
                 Ok(Told::Answer)
             }
-            Err(Missed::Fault(fault)) => Ok(refused(climb, &fault, Reason::NoUnionid)),
+            Err(Missed::Fault(fault)) => {
+                let parked = self.caller.parked(app, Api::UserInfo);
+                Ok(refused(climb, &fault, Reason::NoUnionid, parked))
+            }
             Err(missed) => later(missed),
         }
     }
@@ -262,7 +271,7 @@ enum Rung {
 }
 
 /// Whether the app's token can ask about payments and session keys (`docs/wechat.md` §3.3, §8).
-fn pays(app: &App) -> bool {
+pub(super) fn pays(app: &App) -> bool {
     app.kind == AppKind::MiniProgram && app.has_token()
 }
 
@@ -271,17 +280,21 @@ fn follows(app: &App) -> bool {
     app.kind == AppKind::OfficialAccount && app.has_token()
 }
 
-/// WeChat refuses this item, or the app's use of this API; for the latter the alarm is raised.
-fn refused(climb: &mut Climb<'_>, fault: &CallError, reason: Reason) -> Told {
+/// WeChat refuses this item, or says that the app is in no platform; `parked`: until when it is not asked.
+fn refused(
+    climb: &mut Climb<'_>,
+    fault: &CallError,
+    reason: Reason,
+    parked: Option<Millis>,
+) -> Told {
     match fault.action() {
-        Action::BadInput => {
-            let detail = "WeChat says that the openid is none of this app's";
-            return Told::Dead(DeadReason::Refused, detail);
+        Action::BadInput => Told::Dead(DeadReason::Refused, NO_OPENID),
+        Action::Configuration => Told::NotBound(parked),
+        _ => {
+            climb.note(reason);
+            Told::Answer
         }
-        Action::Configuration => climb.note(Reason::AppNotBound),
-        _ => climb.note(reason),
     }
-    Told::Answer
 }
 
 fn later(missed: Missed) -> Result<Told, MemoryFault> {

@@ -112,11 +112,11 @@ impl Caller {
         match answer {
             Ok(value) => {
                 drop(pass);
-                self.accepted(app, api).await;
+                self.accepted(app, api);
                 Ok(value)
             }
             Err(fault) => {
-                let missed = self.judge(app, api, fault).await;
+                let missed = self.judge(app, api, fault);
                 // Not before: who tries next must find the app parked if it is.
                 drop(pass);
                 Err(missed)
@@ -142,6 +142,12 @@ impl Caller {
         self.run(pass, app, api, request).await
     }
 
+    /// Until when the API is parked for the app, if it is.
+    #[must_use]
+    pub fn parked(&self, app: &App, api: Api) -> Option<Millis> {
+        self.gates.parked(&app.id, api, self.now())
+    }
+
     /// Whether calls of the app hang.
     #[must_use]
     pub fn strained(&self, app: &AppId) -> bool {
@@ -161,19 +167,23 @@ impl Caller {
         Missed::Later(Some(until))
     }
 
-    async fn accepted(&self, app: &App, api: Api) {
+    fn accepted(&self, app: &App, api: Api) {
         if !self.gates.accepted(&app.id, api) {
             return;
         }
         tracing::info!(app = %app.id, api = api.word(), "WeChat answers the app again");
         metrics::gauge!(telemetry::WECHAT_PARKED, "app" => app.id.to_string()).set(0.0);
-        if let Err(error) = self.shelf.hasten(&app.id).await {
-            tracing::warn!(%error, "what waits for the app is tried again at its own time");
-        }
+        // Beside: what was just answered may have to be noted, before anything else.
+        let (shelf, app) = (Arc::clone(&self.shelf), app.id.clone());
+        tokio::spawn(async move {
+            if let Err(error) = shelf.hasten(&app).await {
+                tracing::warn!(%error, "what waits for the app is tried again at its own time");
+            }
+        });
     }
 
     /// What ails the app or the moment is dealt with here; what ails the item goes back.
-    async fn judge(&self, app: &App, api: Api, fault: CallError) -> Missed {
+    fn judge(&self, app: &App, api: Api, fault: CallError) -> Missed {
         let now = self.now();
         match fault.action() {
             Action::MinuteLimit => {
@@ -217,7 +227,7 @@ impl Caller {
             | Action::Reauthorise
             | Action::SessionStale
             | Action::PaymentGone => {
-                self.accepted(app, api).await;
+                self.accepted(app, api);
                 Missed::Fault(fault)
             }
         }

@@ -60,22 +60,23 @@ impl<'a> Climb<'a> {
         self.note_unbound(self.login.occurred_at);
     }
 
-    /// Adds a claim under the platform of the binding at `at`, the time the answer was true.
+    /// Adds a claim under the platform of the binding at `at`, the time the answer was true. It is as old
+    /// as the login, but lies within that binding: the app may have moved between login and answer.
     pub fn claim(&mut self, unionid: UnionId, method: Method, at: Millis) {
         if unionid.as_str() == self.account.openid.as_str() {
             self.note(Reason::PlaceholderUnionid);
             return;
         }
-        let Some(platform) = self.apps.platform_at(&self.login.app, at) else {
+        let Some(bound) = self.apps.bound_at(&self.login.app, at) else {
             self.note(Reason::AppNotBound);
             return;
         };
         self.claims.push(NewClaim {
             union: UnionKey {
-                platform: platform.clone(),
+                platform: bound.platform.clone(),
                 unionid,
             },
-            at: self.login.occurred_at,
+            at: bound.nearest(self.login.occurred_at),
             method,
         });
     }
@@ -192,4 +193,85 @@ fn count_fault(login: &Login, fault: DecryptFault) {
     ];
     metrics::counter!(telemetry::DECRYPT_FAULTS, &labels).increment(1);
     tracing::debug!(app = %login.app, event = %login.id, cause = fault.word(), "not decrypted");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AppId, AppKind, Binding, EventId, Evidence, PlatformId, TokenSource};
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+        let dir = tempfile::tempdir().expect("a directory");
+        Keys::create(&dir.path().join("keys")).expect("keys")
+    });
+
+    fn apps(since: &[i64]) -> Apps {
+        let bindings = (0..).zip(since).map(|(n, since): (u32, _)| Binding {
+            platform: PlatformId::parse(&format!("p{n}")).expect("valid"),
+            since: Millis(*since),
+        });
+        Apps::new(vec![App {
+            id: AppId::parse("wxa").expect("valid"),
+            kind: AppKind::OfficialAccount,
+            secret: None,
+            token: TokenSource::default(),
+            component: None,
+            bindings: bindings.collect(),
+        }])
+    }
+
+    fn login(at: i64) -> Login {
+        Login {
+            id: EventId::parse("e").expect("valid"),
+            occurred_at: Millis(at),
+            clamped: false,
+            app: AppId::parse("wxa").expect("valid"),
+            evidence: Evidence::Code {
+                code: Secret::new("c".into()),
+                data: None,
+            },
+            source: None,
+            external_id: None,
+            attributes: None,
+        }
+    }
+
+    proptest! {
+        /// Whenever the login was and whenever WeChat answered: the claim belongs to the platform of the answer
+        /// and lies within its binding, no farther from the login than it must.
+        #[test]
+        fn a_claim_lies_within_the_binding_of_its_answer(
+            mut since in prop::collection::btree_set(0i64..1_000, 0..4),
+            occurred in 0i64..1_000,
+            answered in 0i64..1_000,
+        ) {
+            since.insert(2_000);
+            let since: Vec<i64> = since.into_iter().collect();
+            let (apps, login) = (apps(&since), login(occurred));
+            let openid = || OpenId::parse("oA").expect("valid");
+            let claimed = || {
+                let mut climb = Climb::new(&login, openid(), &apps, &KEYS);
+                let unionid = UnionId::parse("uA").expect("valid");
+                climb.claim(unionid, Method::UserInfo, Millis(answered));
+                climb.sighting()
+            };
+            let sighting = claimed();
+            prop_assert_eq!(&sighting.claims, &claimed().claims);
+            prop_assert_eq!(sighting.at, Millis(occurred), "the account was seen when it was");
+            let Some(holds) = since.iter().rposition(|s| *s <= answered) else {
+                prop_assert_eq!(sighting.claims, vec![]);
+                prop_assert_eq!(sighting.reason, Some(Reason::AppNotBound));
+                return Ok(());
+            };
+            let claim = &sighting.claims[0];
+            let at = claim.at;
+            prop_assert_eq!(claim.union.platform.as_str(), format!("p{holds}"));
+            prop_assert_eq!(apps.platform_at(&login.app, at), Some(&claim.union.platform));
+            let within = since[holds]..since[holds + 1];
+            prop_assert!(at.0 == occurred || !within.contains(&occurred));
+            prop_assert!([occurred, since[holds], since[holds + 1] - 1].contains(&at.0));
+        }
+    }
 }

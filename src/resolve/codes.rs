@@ -139,31 +139,65 @@ pub fn all() -> impl Iterator<Item = i64> {
 
 /// What `errcode`, answered by `api`, asks of the caller.
 ///
-/// The same for every API but one thing: a refused credential is the app's token where the request
-/// carried one, the AppSecret where it carried that (`docs/wechat.md` §2: the operator's matter),
-/// the third-party platform's token, and the user's at `sns/userinfo` (§5).
+/// A refused credential is the app's token where the request carried one, the AppSecret where it
+/// carried that (`docs/wechat.md` §2: the operator's matter), the third-party platform's token, and
+/// the user's at `sns/userinfo` (§5). What only other APIs can mean is [`Action::Unknown`].
 #[must_use]
 pub fn action(api: Api, errcode: i64) -> Action {
-    let listed = TABLE.iter().find(|(_, codes)| codes.contains(&errcode));
-    match (listed, credential(api)) {
-        (Some((Action::AppTokenBad, _)), Credential::AppSecret) => Action::Configuration,
-        (Some((Action::AppTokenBad, _)), Credential::UserToken) => Action::Reauthorise,
-        (Some((Action::AppTokenBad, _)), Credential::ComponentToken) => Action::Component,
+    match (listed(errcode), credential(api)) {
+        (Action::AppTokenBad, Credential::AppSecret) => Action::Configuration,
+        (Action::AppTokenBad, Credential::UserToken) => Action::Reauthorise,
+        (Action::AppTokenBad, Credential::ComponentToken) => Action::Component,
+        // A request for a token holds nothing of any item.
+        (Action::BadInput, _) if api == Api::AppToken => Action::Configuration,
         // A token of too small a scope (`docs/wechat.md` §5): the user's matter, not the app's.
         _ if api == Api::SnsUserinfo && errcode == NO_PERMISSION => Action::Reauthorise,
-        (Some((action, _)), _) => *action,
-        (None, _) => Action::Unknown,
+        (action, _) if means(api, action) => action,
+        _ => Action::Unknown,
+    }
+}
+
+/// What the page says of the code, whatever the API.
+fn listed(errcode: i64) -> Action {
+    let found = TABLE.iter().find(|(_, codes)| codes.contains(&errcode));
+    found.map_or(Action::Unknown, |(action, _)| *action)
+}
+
+/// Whether the API can ask for it.
+fn means(api: Api, action: Action) -> bool {
+    let exchanges = matches!(
+        api,
+        Api::Code2Session | Api::OauthToken | Api::ComponentCode2Session | Api::ComponentOauthToken
+    );
+    match action {
+        Action::CodeDead | Action::UserBlocked => exchanges,
+        Action::Reauthorise => exchanges || api == Api::SnsUserinfo,
+        // The app's token may be one that a third-party platform got for the app.
+        Action::Component => matches!(
+            credential(api),
+            Credential::AppToken | Credential::ComponentToken
+        ),
+        Action::SessionStale => api == Api::CheckSession,
+        Action::PaymentGone => api == Api::PaidUnionid,
+        Action::Transient
+        | Action::MinuteLimit
+        | Action::DailyQuota
+        | Action::AppTokenBad
+        | Action::BadInput
+        | Action::Configuration
+        | Action::Unknown => true,
     }
 }
 
 /// Whether a refusal by `api` is about it only, so that the app's other APIs go on. About the whole
 /// app are those of its account and of its AppSecret, which others show too; were others counted to
-/// it, an API that works and one that does not would open and close the app by turns.
+/// it, an API that works and one that does not would open and close the app by turns. A request that
+/// WeChat cannot read says nothing of the app.
 #[must_use]
 pub fn of_one_api(api: Api, errcode: Option<i64>) -> bool {
     let account = errcode == Some(ACCOUNT_GONE);
-    let listed = errcode.is_some_and(|code| OF_ONE_API.contains(&code));
-    !account && (listed || credential(api) != Credential::AppSecret)
+    let one = |code| OF_ONE_API.contains(&code) || listed(code) == Action::BadInput;
+    !account && (errcode.is_some_and(one) || credential(api) != Credential::AppSecret)
 }
 
 #[cfg(test)]
@@ -250,6 +284,38 @@ mod tests {
             assert_eq!(action(Api::AppToken, code), Action::Configuration);
             assert_eq!(action(Api::Code2Session, code), Action::Configuration);
             assert_eq!(action(Api::SnsUserinfo, code), Action::Reauthorise);
+            assert_eq!(action(Api::ComponentOauthToken, code), Action::Component);
+        }
+    }
+
+    #[test]
+    fn what_only_other_apis_can_mean_is_unknown() {
+        let exchanges = [
+            Api::Code2Session,
+            Api::OauthToken,
+            Api::ComponentCode2Session,
+            Api::ComponentOauthToken,
+        ];
+        for api in Api::ALL.iter().copied() {
+            let is = |code, meant: bool, action_meant| {
+                let want = if meant { action_meant } else { Action::Unknown };
+                assert_eq!(action(api, code), want, "{api:?} {code}");
+            };
+            let exchange = exchanges.contains(&api);
+            is(40_029, exchange, Action::CodeDead);
+            is(40_226, exchange, Action::UserBlocked);
+            is(
+                42_002,
+                exchange || api == Api::SnsUserinfo,
+                Action::Reauthorise,
+            );
+            let component = exchanges[2..].contains(&api) || by_app_token(api);
+            is(61_007, component, Action::Component);
+            is(87_009, api == Api::CheckSession, Action::SessionStale);
+            is(89_300, api == Api::PaidUnionid, Action::PaymentGone);
+            // A question about nobody is no question about the app.
+            let malformed = action(api, 47_001);
+            assert_eq!(malformed == Action::BadInput, api != Api::AppToken);
         }
     }
 
@@ -258,6 +324,7 @@ mod tests {
         for api in [Api::Code2Session, Api::OauthToken, Api::AppToken] {
             assert!(!of_one_api(api, Some(40_125)) && of_one_api(api, Some(40_164)));
             assert!(!of_one_api(api, Some(50_002)) && !of_one_api(api, None));
+            assert!(of_one_api(api, Some(47_001)));
         }
         for api in [Api::UserInfo, Api::PaidUnionid, Api::ComponentCode2Session] {
             assert!(of_one_api(api, Some(40_013)) && !of_one_api(api, Some(50_002)));

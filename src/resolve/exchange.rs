@@ -1,24 +1,23 @@
 //! Spending a code: once. What it bought is remembered before anything else happens.
 //!
-//! The order is: look at the notes; note that the code is about to be sent; send it; note the
-//! answer. A code is sent again only when no answer was noted: after -1, a minute limit, a timeout, a
-//! broken answer or a kill. WeChat's "code been used" is final only at a second look, later than a
-//! request can last, since another worker may be about to note the answer (`docs/wechat.md` §3.1).
+//! The order is: look at the notes; take the lease of the code, which one attempt at a time has, in all
+//! processes; send it; note the answer. A code is sent again only when no answer was noted: after -1, a
+//! minute limit, a timeout, a broken answer or a kill. WeChat's "code been used" is final only at a
+//! second look, later than a request can last, since another worker may be about to note the answer
+//! (`docs/wechat.md` §3.1).
 
 use super::caller::{Caller, LAG_MS, Missed};
-use super::codes::Action;
 use super::flights::Flights;
-use super::notes::{read_session, write_session};
-use super::ports::{Found, Mark, Memory, MemoryFault, Note};
+use super::ledger::{Ledger, Marks};
+use super::ports::{Memory, MemoryFault};
+use super::refusal::{Refusal, expired};
+pub use super::sending::Sender;
+use super::sending::{Lease, Leases, Taken};
 use super::tokens::read_token;
-use super::wechat::{CallError, Credential, Session};
-use crate::model::{Account, App, AppId, DeadReason, Millis, Secret};
+use super::wechat::{Credential, Sent, Session};
+use crate::model::{App, AppId, DeadReason, Millis, Secret};
 use crate::seal::Keys;
-use crate::telemetry;
-use serde::{Deserialize, Serialize};
 use std::sync::Arc;
-use std::time::Duration;
-use zeroize::Zeroizing;
 
 /// Life of a login code; websites' and mobile apps' live longer, but nobody promises more than this to
 /// all kinds (`docs/wechat.md` §3.1, §5).
@@ -33,51 +32,52 @@ pub enum Exchanged {
     Dead(DeadReason, &'static str),
     /// Try again, not before this moment; `None` leaves the time to the caller's backoff.
     Later(Option<Millis>),
+    /// Another attempt has it: look for what it notes with the caller's backoff, and at the latest
+    /// at this moment.
+    Elsewhere(Millis),
 }
 
 /// The one place that spends codes.
 pub struct Exchange {
     caller: Arc<Caller>,
     memory: Arc<dyn Memory>,
-    keys: Arc<Keys>,
+    ledger: Ledger,
+    leases: Leases,
     flights: Flights,
     /// How long after a first refusal the second look is taken: longer than a request can last.
     second_look_ms: i64,
 }
 
-/// What a note under the "refused" mark says.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-enum Refusal {
-    /// Dead on first sight; final at the second look. `lost`: it had been sent before.
-    Used { lost: bool },
-    /// WeChat blocks the user.
-    Blocked,
-    /// WeChat refuses the request itself.
-    Malformed,
+/// A code that is to be spent.
+struct Order<'a> {
+    app: &'a App,
+    code: &'a Secret,
+    occurred_at: Millis,
+    marks: Marks,
 }
 
-struct Marks {
-    answer: Mark,
-    sent: Mark,
-    refused: Mark,
-}
+/// What an attempt came to; and, if it left no note and the lease is to be given back, whether a
+/// request may have reached WeChat.
+type Attempted = (Result<Exchanged, MemoryFault>, Option<bool>);
 
 impl Exchange {
-    /// Over the one way to WeChat, a memory and a key ring; `request_timeout` is that of a call.
+    /// Over the one way to WeChat, a memory and a key ring.
     #[must_use]
     pub fn new(
         caller: Arc<Caller>,
         memory: Arc<dyn Memory>,
         keys: Arc<Keys>,
-        request_timeout: Duration,
+        sender: Sender,
     ) -> Self {
-        let timeout_ms = i64::try_from(request_timeout.as_millis()).unwrap_or(i64::MAX / 2);
+        let timeout_ms = i64::try_from(sender.request_timeout.as_millis()).unwrap_or(i64::MAX / 4);
+        let second_look_ms = timeout_ms.saturating_add(LAG_MS);
         Self {
+            ledger: Ledger::new(Arc::clone(&memory), keys, second_look_ms),
+            leases: Leases::new(Arc::clone(&memory), Arc::clone(&caller), sender),
+            flights: Flights::default(),
             caller,
             memory,
-            keys,
-            flights: Flights::default(),
-            second_look_ms: timeout_ms.saturating_add(LAG_MS),
+            second_look_ms,
         }
     }
 
@@ -86,10 +86,22 @@ impl Exchange {
         self.caller.strained(app)
     }
 
+    /// For so long after its life a code's end may be open, in milliseconds: another attempt's lease may
+    /// run, and a second look be due.
+    pub(super) fn aftermath_ms(&self) -> i64 {
+        2 * self.leases.length_ms() + self.second_look_ms
+    }
+
+    /// Sends no code any more, and waits, for some seconds at most, until what WeChat said is noted; how
+    /// many codes are in hand still.
+    pub async fn close(&self) -> usize {
+        self.leases.close().await
+    }
+
     /// Exchanges a code that was issued at about `occurred_at`.
     ///
     /// # Errors
-    /// The memory is not available; the code may have been sent, and its note says so.
+    /// The memory is not available; the code may have been sent, and its lease says so.
     pub async fn exchange(
         &self,
         app: &App,
@@ -101,58 +113,138 @@ impl Exchange {
                 "the app has neither secret nor component configured to exchange codes with";
             return Ok(Exchanged::Dead(DeadReason::UnsupportedEvidence, detail));
         }
-        let marks = self.marks(app, code);
+        let order = Order {
+            app,
+            code,
+            occurred_at,
+            marks: self.ledger.marks(app, code),
+        };
         // Two events with one code: the second waits here, then finds the first one's note.
-        let _flight = self.flights.enter(marks.answer).await;
-        let asked = vec![marks.answer, marks.sent, marks.refused];
-        let mut notes = self.memory.recall(asked).await?.into_iter();
-        let (answer, sent, refused) = (
-            notes.next().flatten(),
-            notes.next().flatten(),
-            notes.next().flatten(),
-        );
-        if let Some(note) = answer {
-            metrics::counter!(telemetry::LEDGER_HITS).increment(1);
-            return Ok(self.read_answer(&marks.answer, note));
+        let _flight = self.flights.enter(order.marks.answer).await;
+        if let Some(known) = self.known(&order).await? {
+            return Ok(known);
         }
-        let now = self.caller.now();
-        if let Some(note) = refused {
-            return Ok(self.read_refusal(&marks.refused, &note, now));
-        }
-        if now.since(occurred_at) > CODE_LIFE_MS {
-            return Ok(expired(sent.is_some()));
+        if self.too_old(&order) {
+            return self.aged(&order).await;
         }
         let credential = match self.credential(app).await {
             Ok(credential) => credential,
             Err(missed) => return later(missed),
         };
-        let api = credential.api(app.kind);
-        // Noted while others are in flight, so that no slot waits for the store; and not long before,
-        // so that few are noted that are not sent after all.
-        let ready = match self.caller.ready(app, api).await {
+        // The lease is taken while others are in flight, so that no slot waits for the store; and not
+        // long before, so that few are taken in vain.
+        let ready = match self.caller.ready(app, credential.api(app.kind)).await {
             Ok(ready) => ready,
             Err(missed) => return later(missed),
         };
         // It may have waited long.
-        let now = self.caller.now();
-        if now.since(occurred_at) > CODE_LIFE_MS {
-            return Ok(expired(sent.is_some()));
+        if self.too_old(&order) {
+            return self.aged(&order).await;
         }
-        if sent.is_none() {
-            self.note(marks.sent, None, now, Vec::new()).await?;
+        let Some(_duty) = self.leases.begin() else {
+            return Ok(Exchanged::Later(None));
+        };
+        let mut lease = match self.leases.claim(order.marks.answer).await? {
+            Taken::Mine(lease) => lease,
+            Taken::Elsewhere(until) => return Ok(Exchanged::Elsewhere(until)),
+        };
+        let (came, over) = self.attempt(&order, &credential, &mut lease, ready).await;
+        if let Some(sent) = over {
+            self.leases.give_back(lease, sent).await;
         }
-        let pass = match self.caller.admit(app, api).await {
+        came
+    }
+
+    /// Sends the code, if nothing else has become known of it since its notes were looked at.
+    async fn attempt(
+        &self,
+        order: &Order<'_>,
+        credential: &Credential,
+        lease: &mut Lease,
+        ready: impl Send,
+    ) -> Attempted {
+        let unsent = |came| (came, Some(false));
+        let (app, api) = (order.app, credential.api(order.app.kind));
+        if !lease.first {
+            match self.known(order).await {
+                Ok(None) => {}
+                Ok(Some(known)) => return unsent(Ok(known)),
+                Err(fault) => return unsent(Err(fault)),
+            }
+        }
+        let admitted = tokio::select! {
+            admitted = self.caller.admit(app, api) => admitted,
+            () = self.leases.closing() => Err(Missed::Later(None)),
+        };
+        let pass = match admitted {
             Ok(pass) => pass,
-            Err(missed) => return later(missed),
+            Err(missed) => return unsent(later(missed)),
         };
         drop(ready);
-        if self.caller.now().since(occurred_at) > CODE_LIFE_MS {
-            return Ok(expired(sent.is_some()));
+        match self.otherwise(order, lease).await {
+            Ok(None) => {}
+            Ok(Some(otherwise)) => return unsent(Ok(otherwise)),
+            Err(fault) => return unsent(Err(fault)),
         }
-        let client = self.caller.client();
-        let request = client.exchange(&app.id, app.kind, &credential, code);
+        let mut reached = true;
+        let request = async {
+            let client = self.caller.client();
+            let answer = client.exchange(&app.id, app.kind, credential, order.code);
+            let answer = answer.await;
+            reached = !answer.as_ref().is_err_and(|e| e.sent() == Sent::Never);
+            answer
+        };
         let answer = self.caller.run(pass, app, api, request).await;
-        self.take(app, &marks, answer, sent.is_some()).await
+        self.take(order, answer, lease.sent, reached).await
+    }
+
+    /// What stands against sending now: waiting for its turn, or standing still, may have taken long.
+    async fn otherwise(
+        &self,
+        order: &Order<'_>,
+        lease: &mut Lease,
+    ) -> Result<Option<Exchanged>, MemoryFault> {
+        if !self.leases.covers(lease) {
+            if let Some(until) = self.leases.renew(lease).await? {
+                return Ok(Some(Exchanged::Elsewhere(until)));
+            }
+            if let Some(known) = self.known(order).await? {
+                return Ok(Some(known));
+            }
+            if !self.leases.covers(lease) {
+                return Ok(Some(Exchanged::Later(None)));
+            }
+        }
+        Ok(self.too_old(order).then(|| expired(lease.sent)))
+    }
+
+    async fn known(&self, order: &Order<'_>) -> Result<Option<Exchanged>, MemoryFault> {
+        self.ledger.known(&order.marks, self.caller.now()).await
+    }
+
+    fn too_old(&self, order: &Order<'_>) -> bool {
+        self.caller.now().since(order.occurred_at) > CODE_LIFE_MS
+    }
+
+    /// A code past its life. Was it sent, then its login is lost and not late; but whoever sent it may
+    /// be about to note the answer.
+    async fn aged(&self, order: &Order<'_>) -> Result<Exchanged, MemoryFault> {
+        let mark = order.marks.answer;
+        match self.memory.sending(mark).await? {
+            None => return Ok(expired(false)),
+            Some(sending) if !sending.held && sending.until <= self.caller.now() => {
+                return Ok(expired(sending.sent));
+            }
+            Some(_) => {}
+        }
+        match self.leases.claim(mark).await? {
+            Taken::Elsewhere(until) => Ok(Exchanged::Elsewhere(until)),
+            Taken::Mine(lease) => {
+                let (sent, known) = (lease.sent, self.known(order).await);
+                self.leases.give_back(lease, false).await;
+                Ok(known?.unwrap_or_else(|| expired(sent)))
+            }
+        }
     }
 
     async fn credential(&self, app: &App) -> Result<Credential, Missed> {
@@ -169,148 +261,46 @@ impl Exchange {
         Ok(Credential::Secret(secret))
     }
 
+    /// Notes what WeChat said for good.
     async fn take(
         &self,
-        app: &App,
-        marks: &Marks,
+        order: &Order<'_>,
         answer: Result<Session, Missed>,
         sent_before: bool,
-    ) -> Result<Exchanged, MemoryFault> {
+        reached: bool,
+    ) -> Attempted {
         let now = self.caller.now();
         let fault = match answer {
-            Ok(session) => {
-                let account = Account {
-                    app: app.id.clone(),
-                    openid: session.openid.clone(),
-                };
-                let noted = write_session(&session);
-                let sealed = self.seal(&marks.answer, &noted)?;
-                self.note(marks.answer, Some(account), now, sealed).await?;
-                return Ok(Exchanged::Session(session, now));
-            }
+            Ok(session) => return (self.bought(order, session, now).await, None),
             Err(Missed::Fault(fault)) => fault,
-            Err(missed) => return later(missed),
+            Err(missed) => return (later(missed), Some(reached)),
         };
-        let Some(refusal) = refusal(&fault, sent_before) else {
-            return Ok(Exchanged::Later(None));
-        };
-        let bytes = postcard::to_stdvec(&refusal).unwrap_or_default();
-        let sealed = self.seal(&marks.refused, &bytes)?;
-        self.note(marks.refused, None, now, sealed).await?;
-        Ok(self.judge(refusal, now, now))
-    }
-
-    fn read_answer(&self, mark: &Mark, note: Found) -> Exchanged {
-        let Some(sealed) = note.sealed else {
-            return Exchanged::Dead(DeadReason::CodeDead, "the account was erased");
-        };
-        let session = self
-            .keys
-            .ring
-            .open("ledger", &mark.0, &sealed)
-            .ok()
-            .and_then(|bytes| read_session(&bytes));
-        match session {
-            Some(session) => Exchanged::Session(session, note.at),
-            // The key ring was changed under the store: waiting is safe, sending again is not.
-            None => {
-                tracing::error!("a noted answer does not open: is a ring key missing?");
-                Exchanged::Later(None)
-            }
+        match Refusal::of(&fault, sent_before) {
+            Some(refusal) => (self.refused(order, refusal, now).await, None),
+            None => (Ok(Exchanged::Later(None)), Some(reached)),
         }
     }
 
-    fn read_refusal(&self, mark: &Mark, note: &Found, now: Millis) -> Exchanged {
-        let refusal = note
-            .sealed
-            .as_ref()
-            .and_then(|sealed| self.keys.ring.open("ledger", &mark.0, sealed).ok())
-            .and_then(|bytes| postcard::from_bytes(&bytes).ok())
-            .unwrap_or(Refusal::Used { lost: false });
-        self.judge(refusal, note.at, now)
-    }
-
-    fn judge(&self, refusal: Refusal, noted: Millis, now: Millis) -> Exchanged {
-        let second_look = noted.plus(self.second_look_ms);
-        match refusal {
-            Refusal::Blocked => Exchanged::Dead(DeadReason::UserBlocked, "WeChat blocks the user"),
-            Refusal::Malformed => {
-                Exchanged::Dead(DeadReason::Refused, "WeChat refuses the code as malformed")
-            }
-            Refusal::Used { .. } if now < second_look => Exchanged::Later(Some(second_look)),
-            Refusal::Used { lost: true } => lost(),
-            Refusal::Used { lost: false } => {
-                let detail = "WeChat says that the code was used or never valid";
-                Exchanged::Dead(DeadReason::CodeDead, detail)
-            }
-        }
-    }
-
-    async fn note(
+    async fn bought(
         &self,
-        mark: Mark,
-        account: Option<Account>,
+        order: &Order<'_>,
+        session: Session,
         at: Millis,
-        sealed: Vec<u8>,
-    ) -> Result<(), MemoryFault> {
-        let note = Note {
-            mark,
-            account,
-            at,
-            sealed,
-        };
-        self.memory.remember(note).await
+    ) -> Result<Exchanged, MemoryFault> {
+        let note = self.ledger.answer(&order.marks, order.app, &session, at)?;
+        self.leases.keep(note).await?;
+        Ok(Exchanged::Session(session, at))
     }
 
-    fn seal(&self, mark: &Mark, bytes: &[u8]) -> Result<Vec<u8>, MemoryFault> {
-        self.keys
-            .ring
-            .seal("ledger", &mark.0, bytes)
-            .map_err(|e| MemoryFault(e.to_string()))
-    }
-
-    fn marks(&self, app: &App, code: &Secret) -> Marks {
-        marks(&self.keys, app, code)
-    }
-}
-
-fn marks(keys: &Keys, app: &App, code: &Secret) -> Marks {
-    let text = Zeroizing::new(format!("{}\0{}", app.id, code.expose()));
-    let mark = |purpose| Mark(keys.ring.mac(purpose, text.as_bytes()));
-    Marks {
-        answer: mark("code"),
-        sent: mark("code sent"),
-        refused: mark("code refused"),
-    }
-}
-
-/// For a code whose answer was lost: where that would stand, and the note that it is never sent again.
-pub fn lost_code(
-    keys: &Keys,
-    app: &App,
-    code: &Secret,
-    now: Millis,
-) -> Result<(Mark, Note), MemoryFault> {
-    let marks = marks(keys, app, code);
-    let bytes = postcard::to_stdvec(&Refusal::Used { lost: true }).unwrap_or_default();
-    let sealed = keys.ring.seal("ledger", &marks.refused.0, &bytes);
-    let note = Note {
-        mark: marks.refused,
-        account: None,
-        at: now.plus(-CODE_LIFE_MS),
-        sealed: sealed.map_err(|e| MemoryFault(e.to_string()))?,
-    };
-    Ok((marks.answer, note))
-}
-
-/// What WeChat says about the code for good; `None`: nothing about the code.
-fn refusal(fault: &CallError, sent_before: bool) -> Option<Refusal> {
-    match fault.action() {
-        // Only a new login, or a new round of OAuth, brings another code.
-        Action::CodeDead | Action::Reauthorise => Some(Refusal::Used { lost: sent_before }),
-        Action::UserBlocked => Some(Refusal::Blocked),
-        Action::BadInput => Some(Refusal::Malformed),
-        _ => None,
+    async fn refused(
+        &self,
+        order: &Order<'_>,
+        refusal: Refusal,
+        at: Millis,
+    ) -> Result<Exchanged, MemoryFault> {
+        let note = self.ledger.refusal(&order.marks, refusal, at)?;
+        self.leases.keep(note).await?;
+        Ok(self.ledger.judge(refusal, at, self.caller.now()))
     }
 }
 
@@ -320,17 +310,4 @@ fn later(missed: Missed) -> Result<Exchanged, MemoryFault> {
         Missed::Strange | Missed::Fault(_) => Ok(Exchanged::Later(None)),
         Missed::Memory(fault) => Err(fault),
     }
-}
-
-fn expired(sent: bool) -> Exchanged {
-    if sent {
-        return lost();
-    }
-    let detail = "the code was past its 5 minutes before it could be exchanged";
-    Exchanged::Dead(DeadReason::CodeExpired, detail)
-}
-
-fn lost() -> Exchanged {
-    let detail = "the code was sent, the answer was lost, and WeChat does not repeat it";
-    Exchanged::Dead(DeadReason::CodeLost, detail)
 }

@@ -138,6 +138,12 @@ impl Ladder {
         self.climb(login, attempt, place, DEFERRED_BUDGET).await
     }
 
+    /// Sends no code any more, and waits, for some seconds at most, until what WeChat said of those that
+    /// were sent is noted; how many are in hand still. For the end of a process, also one that failed.
+    pub async fn close(&self) -> usize {
+        self.parts.exchange.close().await
+    }
+
     async fn climb(
         &self,
         login: &Login,

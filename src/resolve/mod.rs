@@ -4,12 +4,14 @@
 //! [`failure`] what a failed call leaves behind, and [`decrypt`] opens `encryptedData`. [`caller`] is
 //! the one way to WeChat: [`gate`] before, the reaction to errors after. [`tokens`] has the apps'
 //! access tokens, [`followers`] gathers questions, [`exchange`] spends codes, once each; [`asking`]
-//! asks about accounts, `rungs` joins them, and [`ladder`] bounds what is under way (`slots`) and how long it is waited for (`patience`).
+//! asks about accounts, `rungs` and `session_keys` join them, and [`ladder`] bounds what is under way
+//! (`slots`) and how long it is waited for (`patience`). `turns` calls those who wait for a refused app.
 
 pub mod asking;
 mod backoff;
 pub mod body;
 mod breaker;
+mod by_code;
 pub mod caller;
 mod climb;
 pub mod codes;
@@ -20,11 +22,19 @@ mod flights;
 pub mod followers;
 pub mod gate;
 pub mod ladder;
+pub mod ledger;
 mod notes;
 mod patience;
 pub mod ports;
 mod rate;
+mod refusal;
 mod rungs;
+mod sending;
+mod session_keys;
 mod slots;
 pub mod tokens;
+mod turns;
 pub mod wechat;
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 
 use crate::model::{Account, AppId, Millis, SealedKey};
 use async_trait::async_trait;
+use uuid::Uuid;
 
 /// HMAC of what a note is about; nobody can tell the code from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,6 +31,59 @@ pub struct Found {
     pub sealed: Option<Vec<u8>>,
 }
 
+/// The wish of one attempt: to be the only one that sends a code, until then.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// The code.
+    pub mark: Mark,
+    /// The attempt: random, of no other attempt.
+    pub holder: Uuid,
+    /// The end of the lease.
+    pub until: Millis,
+}
+
+/// What a claim came to.
+#[derive(Debug, Clone, Copy)]
+pub enum Claimed {
+    /// Nobody else may send it now.
+    Mine {
+        /// Nobody claimed it before: there can be no answer yet.
+        first: bool,
+        /// A request of an earlier attempt may have reached WeChat.
+        sent: bool,
+    },
+    /// Not now.
+    Held {
+        /// The attempt that has it; `None`: its lease ran out, and it has a moment yet to note an
+        /// answer that it may have in hand.
+        holder: Option<Uuid>,
+        /// Until when, at the longest.
+        until: Millis,
+    },
+}
+
+/// The end of an attempt that brought no answer that lasts.
+#[derive(Debug, Clone, Copy)]
+pub struct Release {
+    /// The code.
+    pub mark: Mark,
+    /// The attempt.
+    pub holder: Uuid,
+    /// Whether its request may have reached WeChat.
+    pub sent: bool,
+}
+
+/// What is known of a code that was claimed.
+#[derive(Debug, Clone, Copy)]
+pub struct Sending {
+    /// An attempt has the lease, or had it until it ran out.
+    pub held: bool,
+    /// Until when nobody else may send it.
+    pub until: Millis,
+    /// A request of an attempt that is over may have reached WeChat.
+    pub sent: bool,
+}
+
 /// What is held of an account.
 #[derive(Debug, Clone, Default)]
 pub struct HeldKeys {
@@ -51,6 +105,12 @@ pub trait Memory: Send + Sync {
     async fn recall(&self, marks: Vec<Mark>) -> Result<Vec<Option<Found>>, MemoryFault>;
     /// Makes notes durable before it returns.
     async fn remember(&self, note: Note) -> Result<(), MemoryFault>;
+    /// Takes the lease of a code, which one attempt at a time has. Whoever has it already goes on.
+    async fn claim(&self, claim: Claim) -> Result<Claimed, MemoryFault>;
+    /// Gives a lease back, if the attempt still has it.
+    async fn release(&self, release: Release) -> Result<(), MemoryFault>;
+    /// What is known of the sending of a code; `None`: nobody ever claimed it.
+    async fn sending(&self, mark: Mark) -> Result<Option<Sending>, MemoryFault>;
     /// What is held of the account.
     async fn held(&self, account: Account) -> Result<HeldKeys, MemoryFault>;
 }

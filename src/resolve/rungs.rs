@@ -3,17 +3,11 @@
 use super::asking::{Asked, Leads};
 use super::backoff::{LONGEST_BACKOFF_MS, LONGEST_QUESTION_MS, backoff_ms};
 use super::climb::Climb;
-use super::exchange::{CODE_LIFE_MS, Exchanged};
 use super::ladder::{Later, Parts, Resolved};
-use super::ports::{HeldKeys, MemoryFault};
-use super::wechat::Session;
-use crate::model::{
-    AppKind, DeadReason, EncryptedData, Evidence, Login, Method, Millis, OpenId, Reason, Secret,
-    Sighting,
-};
+use super::ports::MemoryFault;
+use super::session_keys::{KEY_WAIT_MS, KeyWait};
+use crate::model::{DeadReason, Evidence, Login, Millis, OpenId, Reason, Sighting};
 
-/// How long encrypted data waits for its session key.
-const KEY_WAIT_MS: i64 = 24 * 3_600_000;
 /// Which attempt at a login this is.
 #[derive(Clone, Copy)]
 pub(super) struct Attempt {
@@ -58,7 +52,7 @@ impl Parts {
         (!ask && !doubt).then(|| end(climb))
     }
 
-    fn climb<'a>(&'a self, login: &'a Login, openid: OpenId) -> Climb<'a> {
+    pub(super) fn climb<'a>(&'a self, login: &'a Login, openid: OpenId) -> Climb<'a> {
         Climb::new(login, openid, &self.apps, &self.keys)
     }
 
@@ -73,85 +67,6 @@ impl Parts {
             }
             Evidence::OpenId { .. } => self.by_openid(login, attempt).await,
         }
-    }
-
-    async fn by_code(
-        &self,
-        login: &Login,
-        code: &Secret,
-        data: Option<&EncryptedData>,
-        attempt: Attempt,
-    ) -> Result<Resolved, MemoryFault> {
-        let Some(app) = self.apps.get(&login.app) else {
-            let detail = "the appid is not configured";
-            return Ok(Resolved::Dead(DeadReason::UnknownApp, detail));
-        };
-        match self.exchange.exchange(app, code, login.occurred_at).await? {
-            Exchanged::Session(session, at) => {
-                self.by_session(login, session, data, at, attempt).await
-            }
-            Exchanged::Dead(reason, detail) => Ok(Resolved::Dead(reason, detail)),
-            Exchanged::Later(until) => {
-                let now = (self.clock)();
-                let backoff = now.plus(backoff_ms(attempt.number, LONGEST_BACKOFF_MS));
-                let expires_at = login.occurred_at.plus(CODE_LIFE_MS);
-                // A quota may be spent for hours; a code is dead long before.
-                let latest = expires_at.plus(1).max(backoff);
-                Ok(Resolved::Later(Box::new(Later {
-                    interim: None,
-                    for_key: false,
-                    next_at: until.map_or(backoff, |until| until.max(now).min(latest)),
-                    expires_at,
-                })))
-            }
-        }
-    }
-
-    async fn by_session(
-        &self,
-        login: &Login,
-        session: Session,
-        data: Option<&EncryptedData>,
-        at: Millis,
-        attempt: Attempt,
-    ) -> Result<Resolved, MemoryFault> {
-        let mut climb = self.climb(login, session.openid);
-        if session.snapshot {
-            climb.reason = Some(Reason::SnapshotUser);
-            return Ok(end(climb));
-        }
-        let method = match climb.app().map(|app| app.kind) {
-            Some(AppKind::MiniProgram) | None => Method::Code2Session,
-            Some(_) => Method::Oauth,
-        };
-        match session.unionid {
-            Some(Ok(unionid)) => climb.claim(unionid, method, at),
-            Some(Err(())) => climb.note(Reason::PlaceholderUnionid),
-            None => {}
-        }
-        if let Some(key) = session.session_key {
-            if let Some(data) = data {
-                climb.decrypted(data, &key, Method::Decrypted, at);
-            }
-            if climb.claims.is_empty() {
-                climb.keep(&key, at, true);
-            }
-        } else if data.is_some() {
-            climb.note(Reason::NoSessionKey);
-        }
-        climb.note_unbound(at);
-        let leads = Leads {
-            token: session.token.as_ref(),
-            payment: None,
-        };
-        if !climb.claims.is_empty() || !self.asking.possible(&climb, leads) {
-            return Ok(end(climb));
-        }
-        if self.memory.held(climb.account.clone()).await?.resolved {
-            return Ok(end(climb));
-        }
-        let asked = self.ask(&mut climb, leads, attempt).await?;
-        Ok(self.asked(climb, asked, None, attempt))
     }
 
     async fn by_openid(&self, login: &Login, attempt: Attempt) -> Result<Resolved, MemoryFault> {
@@ -186,18 +101,19 @@ impl Parts {
             payment: payment.as_ref(),
         };
         let mut asked = self.ask(&mut climb, leads, attempt).await?;
+        let mut key_until = None;
         let waits = data.is_some() && climb.claims.is_empty() && !climb.sound;
-        let wait = if waits && climb.bound(login.occurred_at) {
+        if waits && climb.bound(login.occurred_at) {
             let own_key = session_key.as_ref();
-            self.wait_for_key(&mut climb, own_key, attempt).await?
-        } else {
-            None
-        };
-        if let (Asked::Done, Some((end, true))) = (&asked, wait) {
-            asked = Asked::Later {
-                until: None,
-                expires_at: end,
-            };
+            match self.wait_for_key(&mut climb, own_key, attempt).await? {
+                KeyWait::Vain => {}
+                KeyWait::Key(end) => key_until = Some(end),
+                KeyWait::Word { until, end } => {
+                    key_until = Some(end);
+                    asked = asked.or_later(until, end);
+                }
+                KeyWait::Dead(reason, detail) => return Ok(Resolved::Dead(reason, detail)),
+            }
         }
         let own = session_key
             .as_ref()
@@ -207,75 +123,10 @@ impl Parts {
             // is that of a login whose first attempt ran out of time.
             climb.forget_key();
         }
-        Ok(self.asked(climb, asked, wait.map(|(end, _)| end), attempt))
+        Ok(self.asked(climb, asked, key_until, attempt))
     }
 
-    fn by_event_key(
-        &self,
-        climb: &mut Climb<'_>,
-        data: Option<&EncryptedData>,
-        key: Option<&Secret>,
-    ) {
-        let at = climb.login.occurred_at;
-        if let (Some(data), Some(key)) = (data, key) {
-            climb.decrypted(data, key, Method::DecryptedEventKey, at);
-        }
-        if let (Some(key), true) = (key, climb.claims.is_empty()) {
-            climb.keep(key, at, false);
-        }
-    }
-
-    /// Tries the keys that are held, but for the one that was `tried`.
-    fn by_held_keys(
-        &self,
-        climb: &mut Climb<'_>,
-        data: &EncryptedData,
-        held: &HeldKeys,
-        tried: Option<&Secret>,
-    ) {
-        for sealed in &held.keys {
-            let Some(key) = climb.unseal(sealed).filter(|key| tried != Some(key)) else {
-                continue;
-            };
-            let method = if sealed.exchanged {
-                Method::Decrypted
-            } else {
-                Method::DecryptedEventKey
-            };
-            let at = climb.login.occurred_at;
-            if climb.decrypted(data, &key, method, at) {
-                break;
-            }
-        }
-    }
-
-    /// Until when data that no key opened waits for another, and whether WeChat is to be asked again;
-    /// `None`: no key would help. Data that came with its key is corrupt unless WeChat says that this
-    /// key is superseded: then the data may be under the newer one. Data without a key may be under
-    /// any that is still to come.
-    async fn wait_for_key(
-        &self,
-        climb: &mut Climb<'_>,
-        own_key: Option<&Secret>,
-        attempt: Attempt,
-    ) -> Result<Option<(Millis, bool)>, MemoryFault> {
-        let now = (self.clock)();
-        let end = attempt.since.unwrap_or(now).plus(KEY_WAIT_MS);
-        let mut unsure = false;
-        if let Some(key) = own_key {
-            if !climb.in_doubt() || !self.asking.checks(climb) {
-                return Ok(None);
-            }
-            match self.asking.superseded(climb, key).await? {
-                Some(false) => return Ok(None),
-                Some(true) => climb.note(Reason::SessionSuperseded),
-                None => unsure = true,
-            }
-        }
-        Ok((now < end).then_some((end, unsure)))
-    }
-
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         climb: &mut Climb<'_>,
         leads: Leads<'_>,
@@ -286,7 +137,7 @@ impl Parts {
     }
 
     /// What asking came to; `key_until`: until when a session key could still help.
-    fn asked(
+    pub(super) fn asked(
         &self,
         climb: Climb<'_>,
         asked: Asked,
@@ -300,8 +151,9 @@ impl Parts {
             (Asked::Done, None) => return end(climb),
             (Asked::Done, Some(end)) => (end, end),
             (Asked::Later { until, expires_at }, key_until) => {
-                let backoff = now.plus(backoff_ms(attempt.number, LONGEST_QUESTION_MS));
-                let next_at = until.map_or(backoff, |until| until.max(backoff));
+                let own = now.plus(backoff_ms(attempt.number, LONGEST_QUESTION_MS));
+                let turn = |until| self.asking.turn(&climb.account.app, until, own);
+                let next_at = until.map_or(own, turn);
                 (
                     next_at.min(expires_at),
                     expires_at.max(key_until.unwrap_or(expires_at)),
@@ -323,7 +175,8 @@ impl Parts {
             Evidence::Code { .. } => None,
             Evidence::OpenId { openid, .. } => Some(openid.clone()),
         };
-        let life = openid.as_ref().map_or(CODE_LIFE_MS, |_| KEY_WAIT_MS);
+        let code_end = || self.code_end_ms();
+        let life = openid.as_ref().map_or_else(code_end, |_| KEY_WAIT_MS);
         Resolved::Later(Box::new(Later {
             interim: openid.map(|openid| interim(self.climb(login, openid))),
             for_key: false,
@@ -339,6 +192,6 @@ fn interim(mut climb: Climb<'_>) -> Sighting {
     climb.sighting()
 }
 
-fn end(climb: Climb<'_>) -> Resolved {
+pub(super) fn end(climb: Climb<'_>) -> Resolved {
     Resolved::Facts(Box::new(climb.sighting()))
 }

@@ -16,6 +16,7 @@ impl Simulator {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let mut stats = lock(&self.counts).clone();
+        stats.count_until(self.now());
         {
             let codes = lock(&self.codes);
             stats.codes = codes.stats.clone();

@@ -105,6 +105,7 @@ impl Simulator {
             api.most_in_flight = api.most_in_flight.max(api.in_flight);
         });
         let mut counts = lock(&self.counts);
+        counts.count_until(self.now());
         counts.in_flight += 1;
         counts.most_in_flight = counts.most_in_flight.max(counts.in_flight);
         drop(counts);
@@ -126,6 +127,7 @@ impl Simulator {
             api.in_flight = api.in_flight.saturating_sub(1);
         });
         let mut counts = lock(&self.counts);
+        counts.count_until(self.now());
         counts.in_flight = counts.in_flight.saturating_sub(1);
     }
 

@@ -28,6 +28,22 @@ pub struct Stats {
     pub in_flight: u64,
     /// The most that were under way at once.
     pub most_in_flight: u64,
+    /// How long each was under way, in milliseconds, all of them added up: divided by a time, how many
+    /// were under way on average.
+    pub in_flight_ms: u64,
+    /// Until when `in_flight_ms` counts.
+    #[serde(skip)]
+    pub(super) counted_until: Millis,
+}
+
+impl Stats {
+    /// Counts the time until now of those that are under way.
+    pub(super) fn count_until(&mut self, now: Millis) {
+        let passed = u64::try_from(now.since(self.counted_until)).unwrap_or(0);
+        self.in_flight_ms =
+            (self.in_flight_ms).saturating_add(self.in_flight.saturating_mul(passed));
+        self.counted_until = self.counted_until.max(now);
+    }
 }
 
 /// One API of one app.

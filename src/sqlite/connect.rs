@@ -35,6 +35,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../migrations/sqlite/0004_tokens.sql"),
     ),
     (
+        5,
+        "sends",
+        include_str!("../../migrations/sqlite/0005_sends.sql"),
+    ),
+    (
         6,
         "operate",
         include_str!("../../migrations/sqlite/0006_operate.sql"),

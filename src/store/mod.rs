@@ -11,11 +11,13 @@ pub mod postgres;
 mod rebuild;
 mod records;
 mod rules;
+mod sends;
 pub mod sqlite;
 mod types;
 
 pub use operate::{Audit, Operate, Page, State, Which};
 pub use rebuild::{Buried, Move, Origin, Rebirth, Rebuild, UnderWay};
+pub use sends::{Claim, Claimed, NOTICE_MS, Release, Sending};
 pub use types::{
     AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
     OutboxRow, Position, Prune, Settled, Spent, StoreError, Totals, Tracked, TrackedState,
@@ -59,13 +61,13 @@ pub trait Store: Send + Sync {
     /// Input positions of all partitions that have one.
     async fn positions(&self) -> Result<Vec<Position>, StoreError>;
 
-    /// Rows of the outbox after `after`, in order, until about `bytes` are read (at least one row).
+    /// Rows of the outbox after (partition, sequence), with their partitions, in order within each; of
+    /// each partition until about `bytes` are read (at least one row, if there is one).
     async fn outbox(
         &self,
-        partition: u32,
-        after: u64,
+        after: &[(u32, u64)],
         bytes: usize,
-    ) -> Result<Vec<OutboxRow>, StoreError>;
+    ) -> Result<Vec<(u32, OutboxRow)>, StoreError>;
 
     /// The id of the row at `seq`, if the row is still there.
     async fn outbox_row(&self, partition: u32, seq: u64) -> Result<Option<Uuid>, StoreError>;
@@ -86,6 +88,17 @@ pub trait Store: Send + Sync {
     /// Records answers. A code that has one keeps it; an account erased since keeps none.
     async fn spend(&self, answers: &[Spent]) -> Result<(), StoreError>;
 
+    /// Takes leases of codes at `now`, for each code one attempt at a time; what each claim came to, in
+    /// their order. A holder that claims again goes on, whatever its lease; one whose lease ran out
+    /// loses it to nobody before it had [`NOTICE_MS`] of notice.
+    async fn claim(&self, claims: &[Claim], now: Millis) -> Result<Vec<Claimed>, StoreError>;
+
+    /// Gives leases of codes back, where their holders still have them.
+    async fn release(&self, releases: &[Release]) -> Result<(), StoreError>;
+
+    /// What is known of the sending of these codes, in their order; `None`: none was ever claimed.
+    async fn sendings(&self, codes: &[CodeKey]) -> Result<Vec<Option<Sending>>, StoreError>;
+
     /// What is held of these accounts, in their order.
     async fn held(&self, accounts: &[Account]) -> Result<Vec<Held>, StoreError>;
 
@@ -105,7 +118,8 @@ pub trait Store: Send + Sync {
     async fn deferred_by_app(&self) -> Result<BTreeMap<AppId, u64>, StoreError>;
 
     /// Resolutions of the app that wait for a time are due at once, after those that are due
-    /// already: something changed that could help. One whose attempt is under way keeps its lease,
+    /// already: something changed that could help. So are those that wait for a session key and
+    /// would go on before their end even without one. One whose attempt is under way keeps its lease,
     /// and has another attempt at once if this one does not end it. One that is being deferred at
     /// this very moment keeps its time. Returns how many are due now that were not. Wakes
     /// [`Store::changed`].

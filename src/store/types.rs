@@ -266,7 +266,7 @@ pub struct Totals {
 pub struct Prune {
     /// Tracked events noted before this go.
     pub tracked_before: Millis,
-    /// Ledger rows from before this go.
+    /// Ledger rows, and what is known of the sending of codes, from before this go.
     pub ledger_before: Millis,
     /// Session keys from before this go.
     pub session_keys_before: Millis,

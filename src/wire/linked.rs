@@ -90,7 +90,7 @@ pub struct ClaimWire<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["exchange", "event", null]))]
     pub key_from: Option<Cow<'a, str>>,
-    /// Its smallest time.
+    /// Its smallest time: that of a login, or the nearest moment at which the app was bound to the platform.
     pub time: Time,
     /// Whether it links.
     #[schemars(extend("enum" = ["active", "contested"]))]

@@ -3,6 +3,7 @@
 
 use super::batch::{Desk, Work, result_word};
 use super::item::{End, Item};
+use super::pace::Pace;
 use super::shift::Shift;
 use super::watchdog::Watchdog;
 use crate::clock::Clock;
@@ -11,8 +12,11 @@ use crate::store::{Store, StoreError};
 use crate::telemetry;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
+
+/// Between the beginnings of two batches: half the time that a small one takes.
+const APART: Duration = Duration::from_millis(4);
 
 /// The applier of one term.
 pub struct Applier {
@@ -39,7 +43,9 @@ impl Applier {
     /// The store failed; the term must end, and its work is read again.
     pub async fn run(self, mut queue: mpsc::Receiver<Vec<Item>>) -> Result<(), StoreError> {
         let mut waiting = self.store.deferred_by_app().await?;
+        let mut pace = Pace::new(APART);
         while let Some(mut items) = queue.recv().await {
+            pace.turn().await;
             while items.len() < self.batch_size {
                 match queue.try_recv() {
                     Ok(more) => items.extend(more),

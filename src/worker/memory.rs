@@ -3,8 +3,11 @@
 
 use crate::clock::Clock;
 use crate::model::{Account, AppId, Millis};
-use crate::resolve::ports::{Found, HeldKeys, Mark, Memory, MemoryFault, Note, Shelf, Shelved};
-use crate::store::{CodeKey, Spent, Store, StoreError};
+use crate::resolve::ports::{
+    Claim, Claimed, Found, HeldKeys, Mark, Memory, MemoryFault, Note, Release, Sending, Shelf,
+    Shelved,
+};
+use crate::store::{self, CodeKey, Spent, Store, StoreError};
 use async_trait::async_trait;
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -24,6 +27,9 @@ type Findings = Vec<Option<Found>>;
 pub struct StoreMemory {
     recalls: mpsc::Sender<Asked<Vec<Mark>, Findings>>,
     notes: mpsc::Sender<Asked<Note, ()>>,
+    claims: mpsc::Sender<Asked<Claim, Claimed>>,
+    releases: mpsc::Sender<Asked<Release, ()>>,
+    sendings: mpsc::Sender<Asked<Mark, Option<Sending>>>,
     helds: mpsc::Sender<Asked<Account, HeldKeys>>,
     store: Arc<dyn Store>,
     clock: Clock,
@@ -35,13 +41,22 @@ impl StoreMemory {
     pub fn new(store: &Arc<dyn Store>, clock: &Clock) -> Self {
         let (recalls, recalled) = mpsc::channel(QUEUE);
         let (notes, noted) = mpsc::channel(QUEUE);
+        let (claims, claimed) = mpsc::channel(QUEUE);
+        let (releases, released) = mpsc::channel(QUEUE);
+        let (sendings, looked_up) = mpsc::channel(QUEUE);
         let (helds, asked) = mpsc::channel(QUEUE);
         tokio::spawn(recall_loop(Arc::clone(store), recalled));
         tokio::spawn(note_loop(Arc::clone(store), noted));
+        tokio::spawn(claim_loop(Arc::clone(store), Arc::clone(clock), claimed));
+        tokio::spawn(release_loop(Arc::clone(store), released));
+        tokio::spawn(sending_loop(Arc::clone(store), looked_up));
         tokio::spawn(held_loop(Arc::clone(store), asked));
         Self {
             recalls,
             notes,
+            claims,
+            releases,
+            sendings,
             helds,
             store: Arc::clone(store),
             clock: Arc::clone(clock),
@@ -57,6 +72,18 @@ impl Memory for StoreMemory {
 
     async fn remember(&self, note: Note) -> Result<(), MemoryFault> {
         ask(&self.notes, note).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Claimed, MemoryFault> {
+        ask(&self.claims, claim).await
+    }
+
+    async fn release(&self, release: Release) -> Result<(), MemoryFault> {
+        ask(&self.releases, release).await
+    }
+
+    async fn sending(&self, mark: Mark) -> Result<Option<Sending>, MemoryFault> {
+        ask(&self.sendings, mark).await
     }
 
     async fn held(&self, account: Account) -> Result<HeldKeys, MemoryFault> {
@@ -179,6 +206,66 @@ async fn note_loop(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Asked<Note, 
             .collect();
         let done = store.spend(&spent).await.map(|()| vec![(); answers.len()]);
         deal(answers, done);
+    }
+}
+
+async fn claim_loop(
+    store: Arc<dyn Store>,
+    clock: Clock,
+    mut queue: mpsc::Receiver<Asked<Claim, Claimed>>,
+) {
+    while let Some(asked) = round(&mut queue).await {
+        let (claims, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let claims = claims.into_iter().map(|claim| store::Claim {
+            code: CodeKey(claim.mark.0),
+            holder: claim.holder,
+            until: claim.until,
+        });
+        let claims: Vec<store::Claim> = claims.collect();
+        let claimed = store.claim(&claims, clock()).await;
+        let claimed = claimed.map(|all| all.into_iter().map(claimed_of).collect());
+        deal(answers, claimed);
+    }
+}
+
+fn claimed_of(claimed: store::Claimed) -> Claimed {
+    match claimed {
+        store::Claimed::Mine { first, sent } => Claimed::Mine { first, sent },
+        store::Claimed::Held { holder, until } => Claimed::Held { holder, until },
+    }
+}
+
+async fn release_loop(store: Arc<dyn Store>, mut queue: mpsc::Receiver<Asked<Release, ()>>) {
+    while let Some(asked) = round(&mut queue).await {
+        let (releases, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let releases = releases.into_iter().map(|release| store::Release {
+            code: CodeKey(release.mark.0),
+            holder: release.holder,
+            sent: release.sent,
+        });
+        let releases: Vec<store::Release> = releases.collect();
+        let done = store.release(&releases).await;
+        let done = done.map(|()| vec![(); answers.len()]);
+        deal(answers, done);
+    }
+}
+
+async fn sending_loop(
+    store: Arc<dyn Store>,
+    mut queue: mpsc::Receiver<Asked<Mark, Option<Sending>>>,
+) {
+    while let Some(asked) = round(&mut queue).await {
+        let (marks, answers): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+        let codes: Vec<CodeKey> = marks.iter().map(|mark| CodeKey(mark.0)).collect();
+        let found = store.sendings(&codes).await.map(|rows| {
+            let sending = |row: store::Sending| Sending {
+                held: row.holder.is_some(),
+                until: row.until,
+                sent: row.sent,
+            };
+            rows.into_iter().map(|row| row.map(sending)).collect()
+        });
+        deal(answers, found);
     }
 }
 

@@ -12,6 +12,7 @@ mod deferred;
 mod item;
 pub mod memory;
 mod opening;
+mod pace;
 mod reader;
 mod records;
 mod recover;
@@ -141,12 +142,25 @@ enum Ended {
 }
 
 impl Worker {
-    /// Works until `stop`, then finishes what it has begun.
+    /// Works until `stop`, then finishes what it has begun. However it ends, what WeChat said of codes
+    /// is noted first: it says it once.
     ///
     /// # Errors
     /// What no retry can help: topics and store that do not belong together, a second worker on an
-    /// embedded file, a damaged file.
+    /// embedded file, or of the same name, a damaged file.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) -> Result<(), WorkerError> {
+        let ended = self.work(stop).await;
+        let codes = self.ladder.close().await;
+        if codes > 0 {
+            tracing::error!(
+                codes,
+                "ending although it is not noted what became of codes; they may be lost"
+            );
+        }
+        ended
+    }
+
+    async fn work(self: &Arc<Self>, stop: CancellationToken) -> Result<(), WorkerError> {
         let mut pause = FIRST_PAUSE;
         loop {
             match self.serve(&stop, &mut pause).await {

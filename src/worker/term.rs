@@ -23,6 +23,10 @@ const DRAIN: Duration = Duration::from_secs(8);
 /// next await; one that blocks its thread is left to the watchdog.
 const LET_GO: Duration = Duration::from_secs(5);
 
+/// Between two units: a broker that is asked for a transaction while it ends the one before says
+/// "later", and the client comes back after 20 ms.
+const GAP: Duration = Duration::from_millis(2);
+
 type Tasks = JoinSet<Result<Option<Ended>, WorkerError>>;
 
 impl Worker {
@@ -161,7 +165,9 @@ impl Worker {
         drain: CancellationToken,
     ) -> Result<(), WorkerError> {
         loop {
-            while self.relayed(&mut relay, false).await? {}
+            while self.relayed(&mut relay, false).await? {
+                tokio::time::sleep(GAP).await;
+            }
             if drain.is_cancelled() && shift.open() == 0 {
                 self.relayed(&mut relay, true).await?;
                 return Ok(());

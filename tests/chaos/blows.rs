@@ -211,7 +211,8 @@ impl<'s> Fate<'s> {
         }
     }
 
-    /// Answers that were written while it stands still are as good as lost.
+    /// Answers that were written while it stands still are as good as lost: by its clock they come too
+    /// late.
     async fn stop(&mut self, n: usize) {
         let worker = self.workers[n].as_ref().expect("it runs");
         worker.process.signal("STOP");
@@ -231,7 +232,8 @@ impl<'s> Fate<'s> {
     }
 
     /// Of two with one name the group keeps the one that joined last: mostly the newer one, but a
-    /// zombie whose store was lost meanwhile joins anew. Either way the other one ends and says why.
+    /// zombie whose store was lost meanwhile joins anew. Either way the other one ends and says why, once
+    /// it has noted the answers that it has in hand: its end explains no code that is sent again.
     async fn replaced(&mut self) {
         let n = self.named();
         self.stop(n).await;
@@ -272,13 +274,11 @@ impl<'s> Fate<'s> {
         self.note("caught up after the broker was back", took);
     }
 
-    /// An answer that nobody could note is as good as lost.
+    /// Explains no code that is sent again: an answer in hand waits for the database.
     async fn database(&mut self) {
         self.site.act(|cluster| cluster.kill_database()).await;
-        self.site.sim.note_kill();
         self.moment(3_000).await;
         self.site.act(|cluster| cluster.start_database()).await;
-        self.site.sim.note_kill();
         let took = self.site.caught_up(&self.workers).await;
         self.note("caught up after the database was back", took);
     }

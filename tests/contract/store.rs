@@ -19,6 +19,8 @@ pub mod ledger;
 pub mod operate;
 #[path = "store/outbox.rs"]
 pub mod outbox;
+#[path = "store/sends.rs"]
+pub mod sends;
 #[path = "store/tokens.rs"]
 pub mod tokens;
 #[path = "store/view.rs"]
@@ -74,7 +76,7 @@ macro_rules! contract {
                 operate: a_store_that_nobody_used_is_none, a_walk_shows_every_account_once,
                     only_those_that_match_are_walked, a_long_walk_has_pages_without_anybody,
                     who_did_what_is_told_newest_first;
-                outbox: is_gapless_and_in_commit_order, a_polling_reader_misses_nothing, stops_at_the_byte_limit,
+                outbox: is_gapless_and_in_commit_order, a_polling_reader_misses_nothing, stops_at_the_byte_limit, partitions_are_read_together,
                     records_round_trip, relayed_rows_go_but_the_newest, changes_wake;
                 deferred: is_added_once, finished_ones_stay_finished, leases_hide_and_end,
                     codes_go_newest_first, apps_take_turns, a_session_key_wakes,
@@ -87,6 +89,11 @@ macro_rules! contract {
                     a_lease_that_ran_out_is_free, one_of_eight_sessions_makes_each_version,
                     a_lease_is_given_back, apps_noted_otherwise_are_told,
                     one_of_eight_sessions_is_told_of_an_app;
+                sends: one_of_eight_sessions_has_a_code, whoever_has_it_goes_on,
+                    a_lease_that_ran_out_is_taken_over_after_notice, what_is_given_back_is_free,
+                    several_claims_of_one_code_are_one_after_the_other,
+                    what_is_known_of_their_sending_is_told,
+                    claims_and_releases_do_not_wait_in_a_circle;
                 ledger: the_first_answer_wins, a_code_without_an_answer_keeps_none,
                     an_erased_account_keeps_no_answer, the_newest_keys_are_held,
                     resolved_accounts_hold_no_keys, old_rows_are_pruned;

@@ -6,7 +6,7 @@
 //! `UNILINK_RACES` sets the number of rounds (30 unless told), `UNILINK_SEED` the first seed.
 
 use crate::contract::Home;
-use crate::contract::fixtures::{NAMESPACE, open, record};
+use crate::contract::fixtures::{NAMESPACE, open, outbox, record};
 use crate::history::Dice;
 use crate::oracle::{Oracle, Truth};
 use crate::store_postgres::{self, PostgresHome};
@@ -251,7 +251,7 @@ async fn told_is_gapless(store: &dyn Store, held: &Truth) {
     let mut told: BTreeMap<String, (u64, String)> = BTreeMap::new();
     let mut after = 0;
     loop {
-        let rows = store.outbox(0, after, 1 << 20).await.expect("reads");
+        let rows = outbox(store, 0, after, 1 << 20).await;
         let Some(last) = rows.last() else { break };
         after = last.seq;
         for record in rows.into_iter().flat_map(|r| r.records) {

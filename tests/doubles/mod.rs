@@ -15,8 +15,9 @@ use unilink::bus::{
 };
 use unilink::model::{Account, AppId, EventId, Keys, Millis, Room, UnionKey, UserId, View};
 use unilink::store::{
-    AppToken, Batch, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, OutboxRow,
-    Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
+    AppToken, Batch, Claim, Claimed, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity,
+    OutboxRow, Planner, Position, Prune, Release, Sending, Spent, Store, StoreError, Totals,
+    Tracked,
 };
 use uuid::Uuid;
 
@@ -79,8 +80,12 @@ impl Store for GatedStore {
     async fn positions(&self) -> Result<Vec<Position>, StoreError> {
         self.pass().await?.positions().await
     }
-    async fn outbox(&self, p: u32, after: u64, bytes: usize) -> Result<Vec<OutboxRow>, StoreError> {
-        self.pass().await?.outbox(p, after, bytes).await
+    async fn outbox(
+        &self,
+        after: &[(u32, u64)],
+        bytes: usize,
+    ) -> Result<Vec<(u32, OutboxRow)>, StoreError> {
+        self.pass().await?.outbox(after, bytes).await
     }
     async fn outbox_row(&self, partition: u32, seq: u64) -> Result<Option<Uuid>, StoreError> {
         self.pass().await?.outbox_row(partition, seq).await
@@ -99,6 +104,15 @@ impl Store for GatedStore {
     }
     async fn spend(&self, answers: &[Spent]) -> Result<(), StoreError> {
         self.pass().await?.spend(answers).await
+    }
+    async fn claim(&self, claims: &[Claim], now: Millis) -> Result<Vec<Claimed>, StoreError> {
+        self.pass().await?.claim(claims, now).await
+    }
+    async fn release(&self, releases: &[Release]) -> Result<(), StoreError> {
+        self.pass().await?.release(releases).await
+    }
+    async fn sendings(&self, codes: &[CodeKey]) -> Result<Vec<Option<Sending>>, StoreError> {
+        self.pass().await?.sendings(codes).await
     }
     async fn held(&self, accounts: &[Account]) -> Result<Vec<Held>, StoreError> {
         self.pass().await?.held(accounts).await

@@ -11,13 +11,15 @@ readonly COPY_JARS=org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-d
 readonly READY_SECONDS=60
 readonly MARK=.unilink-services
 held=9
+# Of a database that is made.
+postgres_settings=()
 
 usage() {
     cat <<'END'
 usage: kafka-and-postgres.sh COMMAND
 
   install                       install what is missing: PostgreSQL, a Java runtime, Maven (Debian; root or sudo)
-  up DIR [--kafka-port N] [--postgres-port N]
+  up DIR [--kafka-port N] [--postgres-port N] [--postgres-setting NAME=VALUE]...
                                 start both, on free ports unless told, and print their addresses as `export` lines;
                                 what is up already stays as it is
   down DIR                      stop both and remove DIR
@@ -332,6 +334,10 @@ port = $(port_of postgres "$1")
 unix_socket_directories = ''
 max_connections = 200
 END
+    local setting
+    for setting in "${postgres_settings[@]}"; do
+        echo "${setting%%=*} = '${setting#*=}'" >>"$1/postgres/data/postgresql.conf"
+    done
     touch "$1/postgres/made"
 }
 
@@ -383,10 +389,12 @@ up() { # DIR [OPTIONS]
     local dir=$1 kafka_port='' postgres_port='' chosen
     shift
     while (($#)); do
-        (($# > 1)) && [[ $2 =~ ^[0-9]+$ ]] || misuse
+        (($# > 1)) || misuse
+        [[ $1 == --postgres-setting && $2 == *=* || $2 =~ ^[0-9]+$ ]] || misuse
         case $1 in
         --kafka-port) kafka_port=$2 ;;
         --postgres-port) postgres_port=$2 ;;
+        --postgres-setting) postgres_settings+=("$2") ;;
         *) misuse ;;
         esac
         shift 2

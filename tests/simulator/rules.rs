@@ -2,6 +2,7 @@
 
 use crate::wechat::{Wechat, errcode};
 use serde_json::{Value, json};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use unilink::simulate::{Action, Api, Fault, Faults, Limits, Request, Scope, Settings, Verb};
 
@@ -227,6 +228,9 @@ async fn the_most_requests_at_once_are_known() {
         false
     };
     assert!(reaches(5).await);
+    let before = wechat.sim.stats().in_flight_ms;
+    wechat.now.fetch_add(1_000, Ordering::Relaxed);
+    assert_eq!(wechat.sim.stats().in_flight_ms, before + 5_000);
     // A client that leaves takes its request with it.
     hanging.into_iter().for_each(|task| task.abort());
     assert!(reaches(0).await, "{:?}", of());

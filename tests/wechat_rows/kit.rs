@@ -69,7 +69,7 @@ impl Scene {
                 bound_since: Millis(0),
             })
             .collect();
-        let mut world = World::build(7, &["main"], &specs).unwrap();
+        let mut world = World::build(7, &["main", "second"], &specs).unwrap();
         (world.blocked_share, world.follower_share) = (0.0, 0.0);
         let rig = Rig::new(Wish {
             world: Some(world),
@@ -127,6 +127,41 @@ impl Scene {
         )
         .unwrap();
         std::fs::write(path, text).unwrap();
+    }
+
+    /// Changes the configuration, for the next start.
+    pub fn edit(&self, change: impl Fn(&str) -> String) {
+        let path = self.rig.dir.path().join("unilink.toml");
+        let before = std::fs::read_to_string(&path).unwrap();
+        let after = change(&before);
+        assert_ne!(before, after, "nothing changed");
+        std::fs::write(path, after).unwrap();
+    }
+
+    /// Adds lines to an app's own, before its platforms.
+    pub fn add_to_app(&self, n: usize, more: &str) {
+        let id = self.id(n);
+        self.edit(|text| {
+            text.replace(
+                &format!("appid = \"{id}\"\n"),
+                &format!("appid = \"{id}\"\n{more}\n"),
+            )
+        });
+    }
+
+    /// Binds an app to these platforms, each since a moment, and to no other.
+    pub fn bind(&self, n: usize, platforms: &[(&str, Millis)]) {
+        let begin = format!("appid = \"{}\"", self.id(n));
+        let bindings = platforms
+            .iter()
+            .map(|(id, since)| format!("[[apps.platforms]]\nid = \"{id}\"\nsince = \"{since}\"\n"));
+        let bindings: String = bindings.collect();
+        self.edit(|text| {
+            let (before, app) = text.split_once(&begin).unwrap();
+            let (app, after) = app.split_once("\n\n").unwrap();
+            let own = app.split("[[apps.platforms]]").next().unwrap();
+            format!("{before}{begin}{}\n{bindings}\n\n{after}", own.trim_end())
+        });
     }
 
     /// What the worker finds as the component's token.
@@ -261,6 +296,17 @@ impl Scene {
             .await
     }
 
+    /// Nobody knows the person.
+    pub async fn gone(&self, n: usize, person: u64) {
+        let path = format!("/v1/accounts/{}/{}", self.id(n), self.openid(n, person));
+        let begun = Instant::now();
+        while self.rig.get(&path).await.0 != 404 {
+            let told = || tail_of(&self.rig.logs());
+            assert!(begun.elapsed() < PATIENCE, "still there: {}", told());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     /// Injects faults, as `unilink simulate --fault` takes them.
     pub fn fault(&self, n: usize, api: Api, flags: &[&str]) {
         let mut faults = Faults::default();
@@ -367,6 +413,38 @@ impl Scene {
             assert!(!logs.contains(name), "{name} stands in the logs");
         }
     }
+}
+
+/// WeChat is busy, or its answer is broken, in every way; as `unilink simulate --fault` takes them.
+pub const BUSY: [&str; 7] = [
+    "busy=1",
+    "http_500=1",
+    "hang=1",
+    "empty=1",
+    "cut=1",
+    "truncated=1",
+    "html=1",
+];
+
+/// What any API may refuse the app with.
+pub const CONFIGURATION: [i32; 16] = [
+    48001, 48004, 89002, 40164, 89503, 40013, 40125, 40002, 41001, 41002, 41004, 40243, 43001,
+    43002, 43003, 50002,
+];
+/// What WeChat may refuse a third-party platform with, and an app's token that one got for it.
+pub const OF_COMPONENTS: [i32; 9] = [
+    61003, 61007, 61004, 61005, 61006, 61023, 41018, 41021, 42006,
+];
+/// The account itself is refused, so that codes are not exchanged either.
+pub const ACCOUNT_GONE: i32 = 50002;
+/// Requests that are malformed.
+pub const MALFORMED: [i32; 8] = [40003, 40032, 40033, 40035, 40097, 41009, 44002, 47001];
+/// On no page, and on the page of other APIs than those that ask about people.
+pub const UNKNOWN: [i32; 2] = [99_999, 40029];
+
+/// What falls to the one of several apps.
+pub fn share(codes: &[i32], n: usize, apps: usize) -> Vec<i32> {
+    codes.iter().skip(n).step_by(apps).copied().collect()
 }
 
 /// Does the same for several at once.

@@ -2,7 +2,8 @@
 //! and what waited goes on by itself once WeChat takes the app again (`docs/wechat.md` §2).
 
 use crate::kit::{
-    COMPONENT_TOKEN, MiniProgram, MobileApp, OfficialAccount, Scene, Way, Website, each,
+    COMPONENT_TOKEN, CONFIGURATION, MiniProgram, MobileApp, OF_COMPONENTS, OfficialAccount, Scene,
+    Way, Website, each, share,
 };
 use std::time::Duration;
 use unilink::model::AppKind;
@@ -17,16 +18,6 @@ const OWN: [(AppKind, Way, Api); 7] = [
     (Website, Way::Secret, Api::Oauth),
     (MobileApp, Way::Secret, Api::Oauth),
 ];
-/// What an exchange with an AppSecret may be refused with: a refused credential is the secret there.
-const REFUSALS: [i32; 19] = [
-    40013, 40125, 40164, 40002, 41001, 41002, 41004, 40243, 89503, 48001, 48004, 50002, 89002,
-    43001, 43002, 43003, 40001, 40014, 42001,
-];
-/// What an exchange by a third-party platform may be refused with.
-const OF_COMPONENTS: [i32; 12] = [
-    61003, 61007, 61004, 61005, 61006, 61023, 41018, 41021, 42006, 40001, 40014, 42001,
-];
-
 fn method(kind: AppKind) -> &'static str {
     if kind == MiniProgram {
         "code2session"
@@ -65,8 +56,10 @@ pub async fn an_app_that_is_refused_is_parked_told_once_and_goes_on_by_itself() 
     let mut apps = OWN.map(|(kind, way, _)| (kind, way)).to_vec();
     apps.push((MiniProgram, Way::Secret));
     let scene = Scene::of(&apps, Settings::default()).await;
-    let share = REFUSALS.len().div_ceil(OWN.len());
-    let refused = OWN.into_iter().zip(REFUSALS.chunks(share)).enumerate();
+    // A refused credential is the AppSecret here.
+    let codes = [&CONFIGURATION[..], &[40001, 40014, 42001]].concat();
+    let share = codes.len().div_ceil(OWN.len());
+    let refused = OWN.into_iter().zip(codes.chunks(share)).enumerate();
     let refused = refused.map(async |(n, ((kind, _, api), codes))| {
         refused_in_turn(&scene, n, kind, api, codes).await;
     });
@@ -85,19 +78,17 @@ pub async fn an_app_that_is_refused_is_parked_told_once_and_goes_on_by_itself() 
 }
 
 pub async fn a_refused_component_is_parked_told_once_and_goes_on_by_itself() {
-    let kinds = [MiniProgram, OfficialAccount];
-    let apps = [kinds, kinds, kinds].concat();
+    let codes = [&CONFIGURATION[..], &OF_COMPONENTS, &[40001, 40014, 42001]].concat();
+    let apps = [MiniProgram, OfficialAccount].repeat(4);
     let apps: Vec<_> = apps.into_iter().map(|k| (k, Way::Component)).collect();
     let scene = Scene::of(&apps, Settings::default()).await;
-    let share = OF_COMPONENTS.len() / apps.len();
-    let refused = apps.iter().zip(OF_COMPONENTS.chunks(share)).enumerate();
-    let refused = refused.map(async |(n, ((kind, _), codes))| {
+    let refused = apps.iter().enumerate().map(async |(n, (kind, _))| {
         let api = if *kind == MiniProgram {
             Api::ComponentCode2Session
         } else {
             Api::ComponentOauth
         };
-        refused_in_turn(&scene, n, *kind, api, codes).await;
+        refused_in_turn(&scene, n, *kind, api, &share(&codes, n, apps.len())).await;
     });
     each(refused).await;
     scene.end().await;

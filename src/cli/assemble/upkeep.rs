@@ -25,12 +25,13 @@ impl Parts {
         let mut last = tokio::time::Instant::now();
         let mut noted = false;
         loop {
+            // At once: whoever is stopped again after a moment has noted how it was configured.
+            if !noted {
+                noted = self.configured_anew().await.is_ok();
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(GAUGES) => {}
-            }
-            if !noted {
-                noted = self.configured_anew().await.is_ok();
             }
             self.gauges().await;
             if last.elapsed() >= UPKEEP {

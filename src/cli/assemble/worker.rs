@@ -2,12 +2,12 @@
 
 use super::{Parts, SOURCE};
 use crate::cli::Failure;
-use crate::config::Config;
+use crate::config::{Config, Profile};
 use crate::link::Rules;
 use crate::model::Apps;
 use crate::resolve::asking::Asking;
 use crate::resolve::caller::Caller;
-use crate::resolve::exchange::Exchange;
+use crate::resolve::exchange::{Exchange, Sender};
 use crate::resolve::gate::{Gates, Limits};
 use crate::resolve::ladder::{self, Ladder};
 use crate::resolve::ports::{Memory, Shelf};
@@ -20,6 +20,7 @@ use crate::wire::{OperatorKeys, Signer};
 use crate::worker::memory::StoreMemory;
 use crate::worker::{Decoder, InFlight, Records, Settings, Watchdog, Worker};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Bytes read and not yet published: bounds memory whatever the backlog.
 const IN_FLIGHT_BYTES: usize = 24 << 20;
@@ -82,7 +83,12 @@ impl Parts {
             Arc::clone(&caller),
             Arc::clone(&memory),
             Arc::clone(&self.keys),
-            wechat.timeout,
+            Sender {
+                request_timeout: wechat.timeout,
+                me: Uuid::new_v4(),
+                // One worker at a time has the embedded file.
+                alone: matches!(self.config.profile, Profile::Embedded { .. }),
+            },
         );
         let parts = ladder::Parts {
             apps: Arc::clone(&self.apps),

@@ -54,11 +54,13 @@ macro_rules! later {
         concat!(
             "SELECT d.id FROM deferred d WHERE d.done_at IS NULL AND ",
             $kind,
-            " AND d.app = $1 AND d.next_at > $2 AND (d.leased OR NOT d.waits_key)"
+            " AND d.app = $1 AND d.next_at > $2 \
+             AND (d.leased OR NOT d.waits_key OR d.next_at < d.expires_at)"
         )
     };
 }
-/// Open rows of an app whose time has not come: those that wait for it, and those under way.
+/// Open rows of an app whose time has not come: those that wait for it, and those under way. What waits
+/// for a key and goes on before its end does so because of the app, too.
 pub(super) const LATER: &str = concat!(
     "SELECT array_agg(x.id ORDER BY x.id) FROM (",
     later!("d.has_code"),
@@ -70,7 +72,7 @@ pub(super) const LATER: &str = concat!(
 pub(super) const HASTEN: &str = "UPDATE deferred d SET woken = d.woken OR d.leased, \
      next_at = CASE WHEN d.leased THEN d.next_at ELSE $2 END \
      WHERE d.id = ANY($1::bigint[]) AND coalesce(d.done_at, -1) = -1 AND d.next_at > $2 \
-     AND (d.leased OR NOT d.waits_key) RETURNING d.leased";
+     AND (d.leased OR NOT d.waits_key OR d.next_at < d.expires_at) RETURNING d.leased";
 /// Rows of one [`HASTEN`].
 const SLICE: usize = 5_000;
 

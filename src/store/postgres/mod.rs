@@ -23,6 +23,7 @@ mod rebuild;
 mod registers;
 mod rows;
 mod schema;
+mod sends;
 mod session;
 mod tokens;
 mod totals;
@@ -35,8 +36,9 @@ pub use schema::migrate;
 use super::birth::Opens;
 use super::marks::Marks;
 use super::{
-    AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
-    OutboxRow, Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
+    AppToken, Batch, Birth, Claim, Claimed, CodeKey, Deferred, FoundAccount, FoundUser, Held,
+    Identity, Mac, OutboxRow, Planner, Position, Prune, Release, Sending, Spent, Store, StoreError,
+    Totals, Tracked,
 };
 use crate::model::{Account, AppId, EventId, Keys, Millis, Room, UnionKey, UserId, View};
 use async_trait::async_trait;
@@ -174,11 +176,10 @@ impl Store for PostgresStore {
 
     async fn outbox(
         &self,
-        partition: u32,
-        after: u64,
+        after: &[(u32, u64)],
         bytes: usize,
-    ) -> Result<Vec<OutboxRow>, StoreError> {
-        Ok(self.read_outbox(partition, after, bytes).await?)
+    ) -> Result<Vec<(u32, OutboxRow)>, StoreError> {
+        Ok(self.read_outbox(after, bytes).await?)
     }
 
     async fn outbox_row(&self, partition: u32, seq: u64) -> Result<Option<Uuid>, StoreError> {
@@ -205,6 +206,18 @@ impl Store for PostgresStore {
 
     async fn spend(&self, answers: &[Spent]) -> Result<(), StoreError> {
         Ok(self.write_spent(answers).await?)
+    }
+
+    async fn claim(&self, claims: &[Claim], now: Millis) -> Result<Vec<Claimed>, StoreError> {
+        Ok(self.claim_all(claims, now).await?)
+    }
+
+    async fn release(&self, releases: &[Release]) -> Result<(), StoreError> {
+        Ok(self.release_all(releases).await?)
+    }
+
+    async fn sendings(&self, codes: &[CodeKey]) -> Result<Vec<Option<Sending>>, StoreError> {
+        Ok(self.read_sends(codes).await?)
     }
 
     async fn held(&self, accounts: &[Account]) -> Result<Vec<Held>, StoreError> {

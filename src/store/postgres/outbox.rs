@@ -24,11 +24,14 @@ const HEADS: &str = "INSERT INTO heads (partition, seq) SELECT k.partition, 1 \
 const ROWS: &str = "INSERT INTO outbox (partition, seq, row_id, records) \
      SELECT * FROM unnest($1::integer[], $2::bigint[], $3::uuid[], $4::bytea[])";
 /// The running sum reads lengths only, never the records of rows that are not wanted.
-pub(super) const READ: &str = "SELECT o.seq, o.row_id, o.records FROM (SELECT seq, \
-     sum(n) OVER (ORDER BY seq) - n AS before FROM (SELECT seq, octet_length(records)::bigint AS n \
-     FROM outbox WHERE partition = $1 AND seq > $2 ORDER BY seq LIMIT $4) r) w \
-     CROSS JOIN LATERAL (SELECT * FROM outbox x WHERE x.partition = $1 AND x.seq = w.seq LIMIT 1) o \
-     WHERE w.before < greatest($3::bigint, 1) ORDER BY o.seq";
+pub(super) const READ: &str = "SELECT k.partition, o.seq, o.row_id, o.records \
+     FROM unnest($1::integer[], $2::bigint[]) AS k(partition, after) \
+     CROSS JOIN LATERAL (SELECT seq, sum(n) OVER (ORDER BY seq) - n AS before \
+     FROM (SELECT x.seq, octet_length(x.records)::bigint AS n FROM outbox x \
+     WHERE x.partition = k.partition AND x.seq > k.after ORDER BY x.seq LIMIT $4) r) w \
+     CROSS JOIN LATERAL (SELECT * FROM outbox x WHERE x.partition = k.partition \
+     AND x.seq = w.seq LIMIT 1) o \
+     WHERE w.before < greatest($3::bigint, 1) ORDER BY k.partition, o.seq";
 pub(super) const PRUNE: &str = "DELETE FROM outbox WHERE partition = $1 AND seq < $2";
 
 /// Appends rows, at most one per partition.
@@ -88,22 +91,22 @@ impl PostgresStore {
 
     pub(super) async fn read_outbox(
         &self,
-        partition: u32,
-        after: u64,
+        after: &[(u32, u64)],
         bytes: usize,
-    ) -> Result<Vec<OutboxRow>, Fault> {
+    ) -> Result<Vec<(u32, OutboxRow)>, Fault> {
         let read = query(READ)
-            .bind(int32(partition))
-            .bind(int(after))
+            .bind(after.iter().map(|(p, _)| int32(*p)).collect::<Vec<_>>())
+            .bind(after.iter().map(|(_, seq)| int(*seq)).collect::<Vec<_>>())
             .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
             .bind(READ_ROWS);
         let rows = self.read(read).await?;
         let rows = rows.iter().map(|row| {
-            Ok(OutboxRow {
-                seq: count(row, 0)?,
-                row: get(row, 1)?,
-                records: decode(get(row, 2)?).ok_or_else(|| corrupt(row, 2))?,
-            })
+            let read = OutboxRow {
+                seq: count(row, 1)?,
+                row: get(row, 2)?,
+                records: decode(get(row, 3)?).ok_or_else(|| corrupt(row, 3))?,
+            };
+            Ok((small(row, 0)?, read))
         });
         Ok(rows.collect::<Result<_, StoreError>>()?)
     }

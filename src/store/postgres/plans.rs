@@ -5,11 +5,11 @@
 mod tests {
     use crate::store::postgres::{
         PostgresOptions, columns, deferred, due, erase, find, ledger, lock, migrate, operate,
-        outbox, registers, tokens, view, write,
+        outbox, registers, sends, tokens, view, write,
     };
     use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, Row};
 
-    const HOT: [&str; 43] = [
+    const HOT: [&str; 46] = [
         view::ACCOUNTS,
         view::UNIONIDS,
         view::REJECTED,
@@ -50,6 +50,9 @@ mod tests {
         ledger::WRITE,
         ledger::ERASED,
         ledger::HELD,
+        sends::CLAIM,
+        sends::READ,
+        sends::RELEASE,
         find::BY_ID,
         find::LINKED,
         find::OWNER,

@@ -14,6 +14,8 @@ const TRACKED: &str = "DELETE FROM tracked WHERE ctid = ANY(ARRAY(SELECT x.ctid 
      WHERE x.at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
 const LEDGER: &str = "DELETE FROM ledger WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM ledger x \
      WHERE x.at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
+const SENDS: &str = "DELETE FROM sends WHERE ctid = ANY(ARRAY(SELECT x.ctid FROM sends x \
+     WHERE x.at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
 /// Only unresolved accounts have any: one pass.
 const SESSION_KEYS: &str = "DELETE FROM session_keys WHERE ctid = ANY(ARRAY(SELECT x.ctid \
      FROM session_keys x WHERE x.at < $1 LIMIT $2 FOR UPDATE SKIP LOCKED))";
@@ -27,6 +29,7 @@ impl PostgresStore {
     pub(super) async fn prune_all(&self, what: Prune) -> Result<(), Fault> {
         self.slices(TRACKED, what.tracked_before, None).await?;
         self.slices(LEDGER, what.ledger_before, None).await?;
+        self.slices(SENDS, what.ledger_before, None).await?;
         self.slices(SESSION_KEYS, what.session_keys_before, None)
             .await?;
         for (partition, mark) in self.relayed.all() {

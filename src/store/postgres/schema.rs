@@ -27,6 +27,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../migrations/postgres/0003_tokens.sql"),
     ),
     (
+        4,
+        "sends",
+        include_str!("../../../migrations/postgres/0004_sends.sql"),
+    ),
+    (
         5,
         "operate",
         include_str!("../../../migrations/postgres/0005_operate.sql"),

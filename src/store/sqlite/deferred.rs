@@ -71,14 +71,18 @@ pub(super) const TAKE: Select = Select {
     columns: 1,
     tail: ")",
 };
-/// Open rows of an app whose time has not come: those that wait for it, and those under way.
+/// Open rows of an app whose time has not come: those that wait for it, and those under way. What waits
+/// for a key and goes on before its end does so because of the app, too.
 pub(super) const LATER: &str = "SELECT json_group_array(id) FROM (\
      SELECT id FROM deferred WHERE done_at IS NULL AND has_code = 0 AND app = ?1 \
-     AND next_at > ?2 AND (leased = 1 OR waits_key = 0) UNION ALL \
+     AND next_at > ?2 \
+     AND (leased = 1 OR waits_key = 0 OR next_at < expires_at) UNION ALL \
      SELECT id FROM deferred WHERE done_at IS NULL AND has_code = 1 AND app = ?1 \
-     AND next_at > ?2 AND (leased = 1 OR waits_key = 0))";
+     AND next_at > ?2 \
+     AND (leased = 1 OR waits_key = 0 OR next_at < expires_at))";
 pub(super) const HASTEN: &str = "UPDATE deferred SET next_at = ?2 WHERE done_at IS NULL \
-     AND leased = 0 AND waits_key = 0 AND next_at > ?2 AND id IN (SELECT value FROM json_each(?1))";
+     AND leased = 0 AND (waits_key = 0 OR next_at < expires_at) AND next_at > ?2 \
+     AND id IN (SELECT value FROM json_each(?1))";
 pub(super) const WAKE_LEASED: &str = "UPDATE deferred SET woken = 1 WHERE done_at IS NULL \
      AND leased = 1 AND id IN (SELECT value FROM json_each(?1))";
 /// Rows of one transaction of [`HASTEN`]: some 50 ms of the writer.

@@ -18,6 +18,7 @@ mod prune;
 mod rebuild;
 mod registers;
 mod rows;
+mod sends;
 mod tokens;
 mod totals;
 mod view;
@@ -26,8 +27,9 @@ mod write;
 use super::birth::Opens;
 use super::marks::Marks;
 use super::{
-    AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
-    OutboxRow, Planner, Position, Prune, Spent, Store, StoreError, Totals, Tracked,
+    AppToken, Batch, Birth, Claim, Claimed, CodeKey, Deferred, FoundAccount, FoundUser, Held,
+    Identity, Mac, OutboxRow, Planner, Position, Prune, Release, Sending, Spent, Store, StoreError,
+    Totals, Tracked,
 };
 use crate::model::{Account, AppId, EventId, Keys, Millis, Room, UnionKey, UserId, View};
 use crate::sqlite::{Fault, File};
@@ -165,11 +167,10 @@ impl Store for SqliteStore {
 
     async fn outbox(
         &self,
-        partition: u32,
-        after: u64,
+        after: &[(u32, u64)],
         bytes: usize,
-    ) -> Result<Vec<OutboxRow>, StoreError> {
-        self.read_outbox(partition, after, bytes).await
+    ) -> Result<Vec<(u32, OutboxRow)>, StoreError> {
+        self.read_outbox(after, bytes).await
     }
 
     async fn outbox_row(&self, partition: u32, seq: u64) -> Result<Option<Uuid>, StoreError> {
@@ -198,6 +199,18 @@ impl Store for SqliteStore {
 
     async fn spend(&self, answers: &[Spent]) -> Result<(), StoreError> {
         self.write_spent(answers).await
+    }
+
+    async fn claim(&self, claims: &[Claim], now: Millis) -> Result<Vec<Claimed>, StoreError> {
+        self.claim_all(claims, now).await
+    }
+
+    async fn release(&self, releases: &[Release]) -> Result<(), StoreError> {
+        self.release_all(releases).await
+    }
+
+    async fn sendings(&self, codes: &[CodeKey]) -> Result<Vec<Option<Sending>>, StoreError> {
+        self.read_sends(codes).await
     }
 
     async fn held(&self, accounts: &[Account]) -> Result<Vec<Held>, StoreError> {

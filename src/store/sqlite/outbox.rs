@@ -84,6 +84,19 @@ impl SqliteStore {
 
     pub(super) async fn read_outbox(
         &self,
+        after: &[(u32, u64)],
+        bytes: usize,
+    ) -> Result<Vec<(u32, OutboxRow)>, StoreError> {
+        let mut rows = Vec::new();
+        for (partition, after) in after {
+            let read = self.read_partition(*partition, *after, bytes).await?;
+            rows.extend(read.into_iter().map(|row| (*partition, row)));
+        }
+        Ok(rows)
+    }
+
+    async fn read_partition(
+        &self,
         partition: u32,
         after: u64,
         bytes: usize,

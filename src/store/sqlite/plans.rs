@@ -5,7 +5,7 @@
 mod tests {
     use crate::sqlite::{File, Insert, Options, Select};
     use crate::store::sqlite::{
-        deferred, erase, find, ledger, operate, registers, tokens, view, write,
+        deferred, erase, find, ledger, operate, registers, sends, tokens, view, write,
     };
 
     /// Scans that are meant: key lists, and recursions over them.
@@ -54,6 +54,8 @@ mod tests {
             &ledger::ERASED,
             &ledger::RESOLVED,
             &ledger::KEYS,
+            &sends::CLAIM,
+            &sends::READ,
             &find::BY_ANCHOR,
             &find::BY_ID,
             &find::LINKED_UNIONIDS,
@@ -78,6 +80,7 @@ mod tests {
             deferred::LATER,
             deferred::HASTEN,
             deferred::WAKE_LEASED,
+            sends::RELEASE,
             tokens::READ,
             tokens::LEASE,
             tokens::PUT,

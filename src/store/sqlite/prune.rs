@@ -25,6 +25,11 @@ const LEDGER: Old = Old {
     any: "SELECT EXISTS (SELECT 1 FROM ledger WHERE at < ?1)",
     delete: "DELETE FROM ledger WHERE id IN (SELECT id FROM ledger WHERE at < ?1 LIMIT ?2)",
 };
+/// The same.
+const SENDS: Old = Old {
+    any: "SELECT EXISTS (SELECT 1 FROM sends WHERE at < ?1)",
+    delete: "DELETE FROM sends WHERE id IN (SELECT id FROM sends WHERE at < ?1 LIMIT ?2)",
+};
 /// Only unresolved accounts have any.
 const SESSION_KEYS: Old = Old {
     any: "SELECT EXISTS (SELECT 1 FROM session_keys WHERE at < ?1)",
@@ -45,6 +50,7 @@ impl SqliteStore {
         let before = |at: crate::model::Millis| vec![at.0.into(), int(SLICE)];
         self.slices(&TRACKED, before(what.tracked_before)).await?;
         self.slices(&LEDGER, before(what.ledger_before)).await?;
+        self.slices(&SENDS, before(what.ledger_before)).await?;
         let keys = before(what.session_keys_before);
         self.slices(&SESSION_KEYS, keys).await?;
         for (partition, mark) in self.relayed.all() {

@@ -207,7 +207,7 @@ pub async fn eight_sessions_on_one_person_lose_nothing(home: &dyn Home) {
     let store = open(home).await;
     let view = store.view(&accounts(&[account(1)])).await.expect("reads");
     assert_eq!(view.accounts[&account(1)].revision, 8 * EACH);
-    let rows = store.outbox(2, 0, usize::MAX).await.expect("reads");
+    let rows = outbox(&*store, 2, 0, usize::MAX).await;
     let told: Vec<_> = rows.iter().map(|r| r.records[0].clone()).collect();
     let want: Vec<_> = (1..=8 * EACH).map(|n| record(&n.to_string())).collect();
     assert_eq!(told, want, "published in the order of the commits");
@@ -329,7 +329,7 @@ pub async fn eight_sessions_on_meeting_people_lose_nothing(home: &dyn Home) {
     let mut told: BTreeMap<String, u64> = BTreeMap::new();
     let mut after = 0;
     loop {
-        let rows = store.outbox(1, after, 1 << 20).await.expect("reads");
+        let rows = outbox(&*store, 1, after, 1 << 20).await;
         let Some(last) = rows.last() else { break };
         after = last.seq;
         for record in rows.into_iter().flat_map(|r| r.records) {

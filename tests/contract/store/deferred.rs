@@ -319,8 +319,17 @@ pub async fn an_app_is_hastened(home: &dyn Home) {
         app: app(2),
         ..later(7, 700_000)
     };
-    let waits = [waiting(8), code(waiting(9)), other];
+    let for_key = |offset| Deferred {
+        expires_at: Millis(500_000),
+        ..waiting(offset)
+    };
+    let waits = [for_key(8), code(for_key(9)), other];
+    let asks_too = Deferred {
+        next_at: Millis(800_000),
+        ..waiting(2)
+    };
     let times = [
+        asks_too,
         later(4, 600_000),
         later(3, 700_000),
         deferred(1),
@@ -328,16 +337,16 @@ pub async fn an_app_is_hastened(home: &dyn Home) {
         code(later(6, 800_000)),
     ];
     defer(&*store, [&waits[..], &times[..]].concat()).await;
-    assert_eq!(hasten(&*store, 1_000).await, 4, "one of five is due");
+    assert_eq!(hasten(&*store, 1_000).await, 5, "one of six is due");
     assert_eq!(hasten(&*store, 1_000).await, 0, "all are");
     assert!(due(&*store, 100).await.is_empty(), "due, but not before");
     assert_eq!(
         due(&*store, 1_000).await,
-        [6, 5, 1, 3, 4],
+        [6, 5, 1, 2, 3, 4],
         "codes newest first, then what was due already, then the oldest"
     );
-    // What waits for a session key or is another app's waits on.
-    settle(&*store, [6, 5, 1, 3, 4].map(done).into()).await;
+    // What waits for a session key alone or is another app's waits on.
+    settle(&*store, [6, 5, 1, 2, 3, 4].map(done).into()).await;
     assert!(due(&*store, 499_999).await.is_empty());
     assert_eq!(due(&*store, 700_000).await, [9, 8, 7]);
 }

@@ -3,12 +3,16 @@
 use super::Home;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use tokio::sync::Barrier;
+use tokio::task::JoinSet;
 use unilink::bus::Record;
 use unilink::model::{
     Account, AccountRow, AppId, Changes, ClaimKey, ClaimRow, ClaimStatus, EventId, Keys, Method,
     Millis, PlatformId, Room, SealedKey, Tombstone, UnionId, UnionKey, UserId, View, Why,
 };
-use unilink::store::{Batch, Birth, Deferred, Planner, Prune, Step, Store, WaitsFor, Write};
+use unilink::store::{
+    Batch, Birth, Deferred, OutboxRow, Planner, Prune, Step, Store, WaitsFor, Write,
+};
 use uuid::Uuid;
 
 pub const NAMESPACE: Uuid = Uuid::from_u128(0x6f1e_d0c0_ffee_4bad_8bad_f00d_dead_beef);
@@ -29,6 +33,29 @@ pub fn birth() -> Birth {
 
 pub async fn open(home: &dyn Home) -> Arc<dyn Store> {
     home.open_in(birth(), NAMESPACE).await.expect("opens")
+}
+
+pub type Session = Arc<dyn Store>;
+
+pub async fn eight(home: &dyn Home) -> Vec<Session> {
+    futures::future::join_all((0..8).map(|_| open(home))).await
+}
+
+/// What sessions say that are asked at the same moment.
+pub async fn all<F>(sessions: &[Session], ask: impl Fn(Session, usize) -> F) -> Vec<F::Output>
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    let barrier = Arc::new(Barrier::new(sessions.len()));
+    let mut tasks = JoinSet::new();
+    for (n, session) in sessions.iter().enumerate() {
+        let (asked, barrier) = (ask(Arc::clone(session), n), Arc::clone(&barrier));
+        tasks.spawn(async move {
+            barrier.wait().await;
+            asked.await
+        });
+    }
+    tasks.join_all().await
 }
 
 pub fn app(n: u32) -> AppId {
@@ -215,6 +242,17 @@ pub async fn publish(store: &dyn Store, partitions: &[u32], text: &str) {
 }
 
 /// Adds deferred resolutions.
+/// Rows of one partition's outbox after a sequence.
+pub async fn outbox(store: &dyn Store, partition: u32, after: u64, bytes: usize) -> Vec<OutboxRow> {
+    let rows = store.outbox(&[(partition, after)], bytes).await;
+    let rows = rows.expect("reads").into_iter();
+    rows.map(|(of, row)| {
+        assert_eq!(of, partition);
+        row
+    })
+    .collect()
+}
+
 pub async fn defer(store: &dyn Store, defer: Vec<Deferred>) {
     let batch = Batch {
         defer,

@@ -3,7 +3,8 @@
 use super::Home;
 use super::fixtures::*;
 use unilink::model::{Account, Changes, Millis};
-use unilink::store::{Batch, CodeKey, Prune, Spent, Store, Tracked, TrackedState};
+use unilink::store::{Batch, Claim, CodeKey, Prune, Spent, Store, Tracked, TrackedState};
+use uuid::Uuid;
 
 fn spent(n: u8, account: Option<Account>, answer: &str) -> Spent {
     Spent {
@@ -132,6 +133,14 @@ pub async fn old_rows_are_pruned(home: &dyn Home) {
         .spend(&[spent(1, None, "old"), young])
         .await
         .expect("records");
+    for (n, at) in [(1, 100), (2, 200)] {
+        let claim = Claim {
+            code: CodeKey([n; 32]),
+            holder: Uuid::from_u128(1),
+            until: Millis(10_000),
+        };
+        store.claim(&[claim], Millis(at)).await.expect("claims");
+    }
     let fate = |n, at| Tracked {
         event: event(n),
         state: TrackedState::Dead,
@@ -158,6 +167,12 @@ pub async fn old_rows_are_pruned(home: &dyn Home) {
     store.prune(what).await.expect("prunes");
     assert_eq!(read(&*store, 1).await, None);
     assert!(read(&*store, 2).await.is_some());
+    let sendings = store.sendings(&[1, 2].map(|n| CodeKey([n; 32]))).await;
+    let sendings = sendings.expect("reads");
+    assert!(
+        sendings[0].is_none() && sendings[1].is_some(),
+        "{sendings:?}"
+    );
     assert_eq!(store.find_event(&event(1)).await.expect("reads"), None);
     assert!(store.find_event(&event(2)).await.expect("reads").is_some());
     let held = store.held(&[who]).await.expect("reads");

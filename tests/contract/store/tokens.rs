@@ -3,9 +3,6 @@
 use super::Home;
 use super::fixtures::*;
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use tokio::sync::Barrier;
-use tokio::task::JoinSet;
 use unilink::model::{AppId, Millis};
 use unilink::store::{AppToken, Store};
 
@@ -41,29 +38,6 @@ async fn put_of(store: &dyn Store, n: u32, seen: u64, text: &str, expires_at: i6
     let (app, sealed) = (app(n), text.as_bytes());
     let put = store.put_app_token(&app, seen, sealed, Millis(expires_at));
     put.await.expect("puts")
-}
-
-type Session = Arc<dyn Store>;
-
-async fn eight(home: &dyn Home) -> Vec<Session> {
-    futures::future::join_all((0..8).map(|_| open(home))).await
-}
-
-/// What sessions say that are asked at the same moment.
-async fn all<F>(sessions: &[Session], ask: impl Fn(Session, usize) -> F) -> Vec<F::Output>
-where
-    F: Future<Output: Send> + Send + 'static,
-{
-    let barrier = Arc::new(Barrier::new(sessions.len()));
-    let mut tasks = JoinSet::new();
-    for (n, session) in sessions.iter().enumerate() {
-        let (asked, barrier) = (ask(Arc::clone(session), n), Arc::clone(&barrier));
-        tasks.spawn(async move {
-            barrier.wait().await;
-            asked.await
-        });
-    }
-    tasks.join_all().await
 }
 
 pub async fn there_is_none_until_one_is_put(home: &dyn Home) {
