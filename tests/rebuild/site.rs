@@ -440,6 +440,26 @@ impl Site {
         }
     }
 
+    /// Waits until the group is at the end of the logins again, after [`Site::replayed`].
+    pub async fn caught_up(&self, process: &Process) {
+        let parts = self.parts().await;
+        let begun = Instant::now();
+        loop {
+            let bounds = bounds(&parts, &parts.config.topics.logins).await;
+            let group = parts.bus.group().await.unwrap();
+            let mut ends = group.iter().zip(&bounds);
+            let at_the_end = |input: Option<i64>, (first, next): &(i64, i64)| {
+                first == next || input.is_some_and(|input| input >= *next)
+            };
+            if ends.all(|(one, bounds)| at_the_end(one.input, bounds)) {
+                return;
+            }
+            let told = || harness::tail_of(&process.logs());
+            assert!(begun.elapsed() < PATIENCE, "{}", told());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Waits until everything is applied and published, beside whoever works.
     pub async fn quiet(&self, process: &Process) {
         let parts = self.parts().await;
