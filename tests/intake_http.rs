@@ -730,6 +730,14 @@ async fn it_tells_how_it_is() {
 
 struct FakeErase;
 
+impl Prepare for FakeErase {
+    fn prepare(&self, raw: &[u8], now: Millis) -> Result<Prepared, Refusal> {
+        let mut prepared = FakePrepare.prepare(raw, now)?;
+        prepared.record.topic = "erasures".into();
+        Ok(prepared)
+    }
+}
+
 impl Erase for FakeErase {
     fn erase(&self, erasure: &Erasure, _: &str) -> Record {
         Record {
@@ -740,6 +748,41 @@ impl Erase for FakeErase {
             partition: None,
         }
     }
+}
+
+/// Erasures come in by the same door as logins, where there is a key to sign them with.
+#[tokio::test]
+async fn erasures_are_taken_as_logins_are() {
+    let bus = FakeBus::new(Mood::Take);
+    let signing = IntakeDeps {
+        pushes: Pushes::new(Vec::new(), Some(Arc::new(FakeErase))),
+        ..deps(&bus, LIMITS, &["key"])
+    };
+    let server = Server::start(router(signing)).await;
+    let url = server.url("/v1/erasures");
+    let post = |text: String| client().post(&url).bearer_auth("key").body(text);
+    let taken = post(event("a")).send().await.expect("answered");
+    assert_eq!(taken.status(), 202);
+    assert_eq!(body(taken).await["id"], "a");
+    let list = format!("[{},{}]", event("b"), event("c"));
+    let taken = post(list).send().await.expect("answered");
+    assert_eq!(body(taken).await["ids"], json!(["b", "c"]));
+    let erasures = bus.taken.lock().expect("lock").clone();
+    assert_eq!(erasures.len(), 3);
+    assert!(erasures.iter().all(|r| &*r.topic == "erasures"));
+    let refused = post(r#"{"id":"x","openid":"undefined"}"#.to_owned());
+    assert_eq!(error(refused.send().await.expect("answered")).await.0, 422);
+    let stranger = client().post(&url).body(event("d")).send().await;
+    assert_eq!(error(stranger.expect("answered")).await.0, 401);
+    assert_eq!(bus.taken(), 3);
+
+    let unsigned = Server::start(router(deps(&bus, LIMITS, &["key"]))).await;
+    let url = unsigned.url("/v1/erasures");
+    let stranger = client().post(&url).body(event("d")).send().await;
+    assert_eq!(error(stranger.expect("answered")).await.0, 401);
+    let known = client().post(&url).bearer_auth("key").body(event("d"));
+    assert_eq!(error(known.send().await.expect("answered")).await.0, 501);
+    assert_eq!(bus.taken(), 3);
 }
 
 /// WeChat hangs up after 5 seconds, and tries again unless it got its answer by then.

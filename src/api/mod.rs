@@ -9,6 +9,8 @@ mod logins;
 mod users;
 mod view;
 
+pub use view::{AccountView, UserView};
+
 use crate::http::{HttpError, Keys, Ops, Service, service};
 use crate::model::{Apps, InvalidId};
 use crate::store::{Store, StoreError};

@@ -7,8 +7,9 @@ use serde::Serialize;
 /// Most claims shown of one account, as in `account.linked`; their number is always told.
 const MAX_CLAIMS: usize = 32;
 
+/// An account, as look-ups and commands show it.
 #[derive(Serialize)]
-pub(super) struct AccountView {
+pub struct AccountView {
     appid: String,
     openid: String,
     user_id: String,
@@ -38,13 +39,17 @@ struct ClaimView {
 
 /// A user with its accounts.
 #[derive(Serialize)]
-pub(super) struct UserView {
+pub struct UserView {
+    /// Its id.
     pub user_id: String,
+    /// Its accounts.
     pub accounts: Vec<AccountView>,
 }
 
 impl AccountView {
-    pub(super) fn of(found: &FoundAccount, apps: &Apps, epoch: u32) -> Self {
+    /// Of what a store found.
+    #[must_use]
+    pub fn of(found: &FoundAccount, apps: &Apps, epoch: u32) -> Self {
         let FoundAccount { row, claims } = found;
         let shown = present(row, claims, apps);
         Self {
@@ -85,7 +90,9 @@ impl ClaimView {
 }
 
 impl UserView {
-    pub(super) fn of(user: UserId, accounts: &[FoundAccount], apps: &Apps, epoch: u32) -> Self {
+    /// Of what a store found.
+    #[must_use]
+    pub fn of(user: UserId, accounts: &[FoundAccount], apps: &Apps, epoch: u32) -> Self {
         let view = |found| AccountView::of(found, apps, epoch);
         Self {
             user_id: user.to_string(),

@@ -42,8 +42,8 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     tasks.ended().await
 }
 
-/// The apps whose pushes are taken, with what signs their erasures: the configured signer, else the
-/// newest operator of the key file.
+/// The apps whose pushes are taken, with what signs their erasures and those that are posted: the
+/// configured signer, else the newest operator of the key file.
 ///
 /// # Errors
 /// Some push erases, and nobody is there to sign for it, or no worker would obey who is.
@@ -55,18 +55,18 @@ pub fn pushes(config: &Config, keys: Option<&Keys>) -> Result<Pushes, Failure> {
             mode in the console and set encoding_aes_key");
     }
     let erases = apps.iter().find(|push| !push.erase_on.is_empty());
-    let Some(push) = erases else {
-        return Ok(Pushes::new(apps, None));
-    };
-    let signer = assemble::signer(config, keys)?.ok_or_else(|| {
-        Failure::Usage(format!(
+    match (assemble::signer(config, keys)?, erases) {
+        (Some(signer), _) => {
+            let eraser: Arc<dyn Erase> = Arc::new(Eraser::new(config, signer));
+            Ok(Pushes::new(apps, Some(eraser)))
+        }
+        (None, None) => Ok(Pushes::new(apps, None)),
+        (None, Some(push)) => Err(Failure::Usage(format!(
             "apps ({}).push: its events erase accounts, and there is no key to sign erasures with: \
              `unilink keys operator ID` prints an [intake.signer]; or set erase_on = []",
             push.app
-        ))
-    })?;
-    let eraser: Arc<dyn Erase> = Arc::new(Eraser::new(config, signer));
-    Ok(Pushes::new(apps, Some(eraser)))
+        ))),
+    }
 }
 
 fn unsigned_bodies(push: &Push) -> bool {

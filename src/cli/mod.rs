@@ -8,6 +8,8 @@ mod audit;
 mod backfill;
 mod check;
 mod confirm;
+mod conflicts;
+mod deed;
 pub mod demo;
 mod dlq;
 mod driver;
@@ -17,6 +19,8 @@ mod intake;
 mod jobs;
 mod keys;
 mod migrate;
+mod name;
+mod office;
 mod operator;
 mod outcome;
 mod patience;
@@ -28,9 +32,11 @@ mod replay;
 mod report;
 mod role;
 mod serve;
+mod shown;
 mod simulate;
 mod tail;
 mod topics;
+mod user;
 mod when;
 mod work;
 mod work_args;
@@ -118,6 +124,12 @@ enum Command {
     App(app::AppCommand),
     /// Print what operators did: when, who, what, why, and what it came to
     Audit(audit::AuditArgs),
+    /// Contested claims: list them, see what stands against each, decide
+    #[command(subcommand)]
+    Conflicts(conflicts::ConflictsCommand),
+    /// A user: show it, explain it, split it, erase it
+    #[command(subcommand)]
+    User(user::UserCommand),
     /// Make a key file, or show its public keys
     #[command(subcommand)]
     Keys(keys::KeysCommand),
@@ -199,6 +211,8 @@ async fn run_command(cli: Cli) -> Result<(), Failure> {
         Command::Dlq(command) => dlq::run(config(&common)?, command).await,
         Command::App(command) => app::run(config(&common)?, command).await,
         Command::Audit(args) => audit::run(config(&common)?, args).await,
+        Command::Conflicts(command) => conflicts::run(config(&common)?, command).await,
+        Command::User(command) => user::run(config(&common)?, command).await,
         Command::Keys(command) => keys::run(&command),
         Command::Simulate(args) => simulate::run(args).await,
         Command::Tail(args) => tail::run(config(&common)?, args).await,

@@ -8,8 +8,11 @@ use crate::intake::{Erase, Prepare, Prepared, Refusal, RefusalKind};
 use crate::model::{AppId, Apps, Erasure, EventId, Millis};
 use crate::seal::PublicKey;
 use crate::seal::hpke::is_sealed_text;
-use crate::wire::{ErasureWire, FieldError, FieldKind, LoginWire, Mode, Signer, Topics};
+use crate::wire::{
+    ErasureRequest, ErasureWire, FieldError, FieldKind, LoginWire, Mode, Signer, Topics,
+};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// Largest record that the intake publishes, in bytes: the fields' own limits add up to less, so
 /// only what is sealed elsewhere can exceed it.
@@ -93,6 +96,7 @@ impl Prepare for Gatekeeper {
 pub struct Eraser {
     signer: Signer,
     topics: Topics,
+    apps: Arc<Apps>,
 }
 
 impl Eraser {
@@ -102,7 +106,25 @@ impl Eraser {
         Self {
             signer,
             topics: wire_topics(config),
+            apps: Arc::new(config.apps()),
         }
+    }
+}
+
+impl Prepare for Eraser {
+    fn prepare(&self, raw: &[u8], now: Millis) -> Result<Prepared, Refusal> {
+        let made = format!("erasure-{}", Uuid::now_v7());
+        let erasure = ErasureRequest::parse(raw, now, &made).map_err(refusal)?;
+        if self.apps.get(&erasure.account.app).is_none() {
+            let problem = "is no app of the configuration: correct it, or use `unilink user erase` for \
+                           an app that was taken out";
+            return Err(invalid("appid", problem));
+        }
+        let record = self.erase(&erasure, SOURCE);
+        Ok(Prepared {
+            id: erasure.cause,
+            record,
+        })
     }
 }
 

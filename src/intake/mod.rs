@@ -119,6 +119,7 @@ pub fn router(deps: IntakeDeps) -> Router {
 fn routes() -> Vec<(&'static str, MethodRouter<Arc<Intake>>)> {
     vec![
         ("/v1/logins", post(post::accept)),
+        ("/v1/erasures", post(post::erase)),
         ("/wechat/push/{appid}", get(push::check).post(push::take)),
         ("/wechat/cloud", post(cloud::accept)),
     ]

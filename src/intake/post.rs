@@ -1,4 +1,5 @@
-//! `POST /v1/logins`, as one line of steps: admit, read, split, weigh, prepare, publish, answer.
+//! `POST /v1/logins` and `/v1/erasures`, as one line of steps: admit, read, split, weigh, prepare,
+//! publish, answer.
 
 use super::split::{Events, format, split};
 use super::{Intake, Prepare, Prepared, Refusal, RefusalKind};
@@ -30,6 +31,30 @@ pub(super) async fn accept(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, HttpError> {
+    let prepare = Arc::clone(&intake.prepare);
+    take(&intake, prepare, headers, body).await
+}
+
+pub(super) async fn erase(
+    State(intake): State<Arc<Intake>>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, HttpError> {
+    // Whoever has no key is not told how this intake is set up.
+    intake.keys.admit(&headers)?;
+    let eraser = intake.pushes.eraser().ok_or_else(|| {
+        let problem = "this intake has no key to sign erasures with: set intake.signer";
+        HttpError::new(StatusCode::NOT_IMPLEMENTED, problem)
+    })?;
+    take(&intake, eraser, headers, body).await
+}
+
+async fn take(
+    intake: &Intake,
+    prepare: Arc<dyn Prepare>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, HttpError> {
     let caller = intake.keys.admit(&headers)?;
     let format = format(&headers)?;
     let _in_flight = intake.in_flight.try_acquire().map_err(|_| full())?;
@@ -40,7 +65,7 @@ pub(super) async fn accept(
     let body = http::read(&headers, body, bounds).await?;
     let Events { single, events } = split(&body, format, intake.limits.max_events)?;
     intake.rates.admit(caller, events.len())?;
-    let (ids, records) = prepared(&intake, events).await?;
+    let (ids, records) = prepared(intake, prepare, events).await?;
     intake.publish(records, intake.limits.publish_wait).await?;
     metrics::counter!(INTAKE_EVENTS).increment(ids.len() as u64);
     Ok(accepted(&ids, single))
@@ -62,12 +87,15 @@ fn accepted(ids: &[EventId], single: bool) -> Response {
 
 type Ready = (Vec<EventId>, Vec<Record>);
 
-async fn prepared(intake: &Intake, events: Vec<(Place, Bytes)>) -> Result<Ready, HttpError> {
+async fn prepared(
+    intake: &Intake,
+    prepare: Arc<dyn Prepare>,
+    events: Vec<(Place, Bytes)>,
+) -> Result<Ready, HttpError> {
     let now = (intake.clock)();
     if events.len() <= PREPARE_INLINE {
-        return prepare_all(&*intake.prepare, &events, now);
+        return prepare_all(&*prepare, &events, now);
     }
-    let prepare = Arc::clone(&intake.prepare);
     let task = tokio::task::spawn_blocking(move || prepare_all(&*prepare, &events, now));
     task.await.unwrap_or_else(|_| {
         tracing::error!("preparing events ended in a panic");

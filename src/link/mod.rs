@@ -9,19 +9,31 @@
 //! `close` walks everything that a change can reach, asking for what has not been read; `activate`
 //! decides anew which claims link there; `settle` and `news` write down the difference.
 //!
+//! For people who look and decide, `explain` and `against` read off why claims stand as they do, and
+//! `Outlook` what a plan would make of users; `split` finds what has to be rejected.
+//!
 //! A known limit: an event later than an erasure that was absorbed before it, into a life that
 //! began before it, is erased with that life.
 
 mod absorb;
 mod activate;
+mod against;
 mod close;
+mod explain;
 mod graph;
 mod news;
+mod outlook;
 mod registers;
 mod settle;
+mod split;
 mod standing;
 #[cfg(test)]
 mod tests;
+
+pub use against::{Against, against};
+pub use explain::{Explained, explain};
+pub use outlook::{Outlook, Person};
+pub use split::{Split, split};
 
 use crate::model::{Account, Apps, Fact, Keys, Millis, Outcome, Ruling, View};
 use std::collections::BTreeSet;

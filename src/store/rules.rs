@@ -1,6 +1,6 @@
 //! What every adapter holds to, free of SQL: codes and words in tables, and small decisions.
 
-use super::{StoreError, TrackedState};
+use super::{Deferred, StoreError, TrackedState};
 use crate::model::{Account, Changes, ClaimVerdict, Room, View};
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -23,10 +23,20 @@ pub(super) fn changes_view(changes: &Changes) -> bool {
         && changes.pairs.is_empty())
 }
 
-/// Up to when what stands under the account is void; for ever, if no tombstone says otherwise.
+/// Up to when what was noted under an erased account is void: up to the erasure if a later life begins
+/// in the same batch, else whenever it was noted. (A login from before the erasure may have been read
+/// long after it: what was noted of it then is younger than the erasure, and void all the same.)
 pub(super) fn erased_at(changes: &Changes, account: &Account) -> i64 {
+    if !changes.accounts.iter().any(|row| row.account == *account) {
+        return i64::MAX;
+    }
     let stone = changes.tombstones.iter().find(|t| t.account == *account);
     stone.map_or(i64::MAX, |t| t.erased_at.0)
+}
+
+/// How old the marker of finished work is: as its last lease, and never older than the work.
+pub(super) fn ended_at(work: &Deferred) -> i64 {
+    work.since.0.max(work.next_at.0).min(work.expires_at.0)
 }
 
 /// What the ledger finds an account's rows by.
@@ -61,6 +71,14 @@ pub(super) fn verdict_of(code: i64) -> Option<Option<ClaimVerdict>> {
         1 => Some(None),
         2 => Some(Some(ClaimVerdict::Reject)),
         _ => None,
+    }
+}
+
+/// The fate of an event as it is noted: one whose account is erased waits for nothing.
+pub(super) fn fate(state: TrackedState, erased: bool) -> TrackedState {
+    match state {
+        TrackedState::Deferred if erased => TrackedState::Linked,
+        state => state,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The JSON Schemas of all values, generated from the twins. `schemas/` holds them; a test compares.
 
-use super::{decision, import, linked, linked_login, login, news, register};
+use super::{decision, import, linked, linked_login, login, news, register, request};
 use crate::model::{Method, Reason, Why};
 use schemars::{Schema, schema_for};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("decision.json", schema_for!(decision::DecisionWire)),
         ("erasure.json", schema_for!(decision::ErasureWire)),
         ("import.json", schema_for!(import::ImportWire)),
+        ("erasure-request.json", schema_for!(request::ErasureRequest)),
         ("account.linked.json", schema_for!(linked::LinkedWire<'_>)),
         ("user.merged.json", schema_for!(news::MergedWire<'_>)),
         ("link.conflict.json", schema_for!(news::ConflictWire<'_>)),

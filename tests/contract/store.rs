@@ -122,7 +122,7 @@ macro_rules! contract {
                 erasure: leaves_a_tombstone_and_no_rows, own_ids_are_gone,
                     an_erasure_and_a_first_life_come_together,
                     a_later_life_has_its_own_id, no_openid_stays_in_plain,
-                    pairs_outlive_their_accounts, younger_data_stays;
+                    pairs_outlive_their_accounts, younger_data_stays, what_is_noted_late_is_void_too;
             }
         }
     };

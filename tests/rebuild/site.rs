@@ -1,7 +1,17 @@
-//! An installation that loses things: databases are emptied or restored, topics made anew.
+//! An installation on either profile, with what may happen to it: databases are emptied or restored,
+//! topics made anew, the group goes back to the beginning.
+
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a helper of tests; each uses a part of it"
+)]
 
 use crate::fleet::{self, Fleet, PATIENCE, Process};
 use crate::harness::{self, account, ago, free_port, now};
+use crate::services;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
@@ -13,7 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use unilink::bus::{Range, Stored, TopicSpec};
-use unilink::cli::assemble::{Operating, Parts};
+use unilink::cli::assemble::{self, Operating, Parts};
 use unilink::clock::{self, Clock};
 use unilink::config::{Config, Environment};
 use unilink::model::{
@@ -419,6 +429,56 @@ impl Site {
             .replace("[topics]\n", "[topics]\nlogins_partitions = 8\n");
         self.configure();
         self.fleet.done(&["topics"]).await;
+    }
+
+    /// The group back at the beginning, as Kafka's own tool sets it. Nobody may be at work.
+    pub async fn replayed(&self) {
+        match &self.kind {
+            Kind::Embedded => {
+                let config =
+                    Config::read(&self.text(), "the test's", &Environment::default()).unwrap();
+                let file = assemble::open_file(&self.file(), None).await.unwrap();
+                let bus = assemble::embedded_bus(&config, file).await.unwrap();
+                bus.reset_group(0).await.unwrap();
+            }
+            Kind::Production { kafka, name, .. } => {
+                let (kafka, group) = (kafka.clone(), name.clone());
+                let reset =
+                    move || services::reset_group(&kafka, &group, &format!("{group}.logins"));
+                tokio::task::spawn_blocking(reset).await.unwrap();
+            }
+        }
+    }
+
+    /// Waits until the group is at the end of the logins again, after [`Site::replayed`].
+    pub async fn caught_up(&self, process: &Process) {
+        let parts = self.parts().await;
+        let begun = Instant::now();
+        loop {
+            let bounds = bounds(&parts, &parts.config.topics.logins).await;
+            let group = parts.bus.group().await.unwrap();
+            let mut ends = group.iter().zip(&bounds);
+            let at_the_end = |input: Option<i64>, (first, next): &(i64, i64)| {
+                first == next || input.is_some_and(|input| input >= *next)
+            };
+            if ends.all(|(one, bounds)| at_the_end(one.input, bounds)) {
+                return;
+            }
+            let told = || harness::tail_of(&process.logs());
+            assert!(begun.elapsed() < PATIENCE, "{}", told());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until everything is applied and published, beside whoever works.
+    pub async fn quiet(&self, process: &Process) {
+        let parts = self.parts().await;
+        let begun = Instant::now();
+        while behind(&parts).await {
+            let told = || harness::tail_of(&process.logs());
+            assert!(begun.elapsed() < PATIENCE, "{}", told());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub async fn raw(&self) -> sqlx::SqliteConnection {

@@ -261,6 +261,8 @@ pub fn all() -> Vec<(&'static str, Vec<u8>)> {
         let record = ImportWire::to_record(&import, &topics, "unilink", &signer);
         samples.push(("import.json", record.value.expect("value")));
     }
+    let request = br#"{"appid":"wx1","openid":"oA","erased_at":"2026-01-31T08:00:00.000Z"}"#;
+    samples.push(("erasure-request.json", request.to_vec()));
     let mut login = LoginWire::parse(LOGIN.as_bytes()).expect("login");
     samples.push(("login.json", login.to_vec()));
     login.take_secrets().expect("secrets");

@@ -11,7 +11,7 @@ mod crypto;
 mod event;
 mod message;
 
-use super::{Intake, post};
+use super::{Intake, Prepare, post};
 use crate::bus::Record;
 use crate::config::{AesKey, Push, PushBody};
 use crate::http::{self, Bounds, HttpError, InPath, InQuery};
@@ -36,8 +36,9 @@ const MAX_SKEW_MS: i64 = 5 * 60_000;
 /// Longest nonce and `echostr`, in bytes; real ones have about 10 and 20.
 const MAX_PARAMETER: usize = 1024;
 
-/// What signs erasures, so that workers obey them. Implemented in cli with wire.
-pub trait Erase: Send + Sync {
+/// What signs erasures, so that workers obey them; it prepares those that are posted. Implemented in cli
+/// with wire.
+pub trait Erase: Prepare {
     /// The signed record of an erasure. `source` says where it comes from.
     fn erase(&self, erasure: &Erasure, source: &str) -> Record;
 }
@@ -59,6 +60,12 @@ impl Pushes {
             apps: Arc::new(apps.collect()),
             erase,
         }
+    }
+
+    /// What signs erasures, if anything does.
+    pub(super) fn eraser(&self) -> Option<Arc<dyn Prepare>> {
+        let erase = self.erase.as_ref()?;
+        Some(Arc::clone(erase) as Arc<dyn Prepare>)
     }
 
     fn of(&self, appid: &str) -> Result<&Push, HttpError> {

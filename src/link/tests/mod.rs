@@ -2,6 +2,7 @@
 
 mod contests;
 mod erasures;
+mod looking;
 #[path = "../../../tests/memory/mod.rs"]
 mod memory;
 mod news;

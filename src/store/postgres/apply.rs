@@ -244,6 +244,7 @@ impl PostgresStore {
     ) -> Result<(), Fault> {
         let mut seen = self.write_changes(session, planned, locked).await?;
         seen |= self.write_deferred(session, batch, planned).await?;
+        super::erase::end_waiting(session, &planned.changes).await?;
         super::write::tracked(session, batch, &planned.gone).await?;
         super::write::positions(session, &batch.positions).await?;
         if let Some(note) = &planned.job {

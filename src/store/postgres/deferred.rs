@@ -9,7 +9,7 @@ use super::apply::Planned;
 use super::rows::{get, int32, nth};
 use super::session::{Fault, Session, query};
 use crate::model::{Account, View};
-use crate::store::rules::expect_rows;
+use crate::store::rules::{ended_at, expect_rows};
 use crate::store::{Batch, Deferred, Settled, StoreError, WaitsFor};
 use rustc_hash::FxHashSet;
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,10 +30,10 @@ macro_rules! finished {
 pub(super) const FINISHED: &str = finished!("");
 pub(super) const LOCK_FINISHED: &str = finished!(" FOR NO KEY UPDATE");
 pub(super) const ADD: &str = "INSERT INTO deferred (partition, \"offset\", silent, event, app, account, \
-     has_code, waits_key, next_at, expires_at, attempts, record, since) SELECT * FROM \
+     has_code, waits_key, next_at, expires_at, attempts, record, since, done_at) SELECT * FROM \
      unnest($1::integer[], $2::bigint[], $3::boolean[], $4::text[], $5::text[], $6::text[], \
      $7::boolean[], $8::boolean[], $9::bigint[], $10::bigint[], $11::integer[], $12::bytea[], \
-     $13::bigint[]) ON CONFLICT (partition, \"offset\") DO NOTHING";
+     $13::bigint[], $14::bigint[]) ON CONFLICT (partition, \"offset\") DO NOTHING";
 /// Finished rows become markers, without name and record. They are as old as their last lease.
 /// `done_at IS NULL` would make an index of all open rows look worth reading, here and in [`AGAIN`].
 pub(super) const DONE: &str = "UPDATE deferred d SET \
@@ -185,10 +185,14 @@ impl PostgresStore {
         if new.is_empty() {
             return Ok(0);
         }
-        let named = |d: &&Deferred| {
-            let named = d.account.as_ref().filter(|a| !planned.gone.contains(*a));
-            named.map(Account::key)
+        // Of an account that is erased there is nothing to wait for: only the marker is written.
+        let erased = |d: &&Deferred| (d.account.as_ref()).is_some_and(|a| planned.gone.contains(a));
+        let named = |d: &&Deferred| d.account.as_ref().filter(|_| !erased(d)).map(Account::key);
+        let record = |d: &&'_ Deferred| match erased(d) {
+            true => Vec::new(),
+            false => d.record.clone(),
         };
+        let done_at = |d: &&Deferred| erased(d).then(|| ended_at(d));
         let waits_key = |d: &&Deferred| d.waits_for == WaitsFor::SessionKey;
         // What a row waits for may have come since it was looked for: then it is due at once.
         let next_at = |d: &&Deferred| {
@@ -207,8 +211,9 @@ impl PostgresStore {
             .bind(new.iter().map(next_at).collect::<Vec<_>>())
             .bind(new.iter().map(|d| d.expires_at.0).collect::<Vec<_>>())
             .bind(new.iter().map(|d| int32(d.attempts)).collect::<Vec<_>>())
-            .bind(new.iter().map(|d| d.record.as_slice()).collect::<Vec<_>>())
-            .bind(new.iter().map(|d| d.since.0).collect::<Vec<_>>());
+            .bind(new.iter().map(record).collect::<Vec<_>>())
+            .bind(new.iter().map(|d| d.since.0).collect::<Vec<_>>())
+            .bind(new.iter().map(done_at).collect::<Vec<_>>());
         if session.exec(add).await? != new.len() as u64 {
             // Somebody deferred the same meanwhile, and the planner has to know that.
             return Err(Fault::Again("a resolution was deferred twice"));

@@ -5,7 +5,7 @@
 use super::rows::int;
 use super::session::{Fault, Session, query};
 use super::write::Writing;
-use crate::model::Account;
+use crate::model::Changes;
 use crate::store::rules::{erased_at, expect_rows, tag};
 use uuid::Uuid;
 
@@ -20,15 +20,17 @@ pub(super) const DELETE_KEYS: &str = "DELETE FROM session_keys s USING unnest($1
 pub(super) const FORGET_ANSWERS: &str = "UPDATE ledger l SET answer = NULL, account = NULL, tag = NULL \
      FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS k(account, tag, at) \
      WHERE l.tag = ANY(ARRAY[k.tag]) AND l.account = k.account AND l.at <= k.at";
-/// The event's fate stays. No index: one pass over a day's events.
-const FORGET_TRACKED: &str = "UPDATE tracked t SET account = NULL \
+/// The event's fate stays; it waits no more. No index: one pass over a day's events.
+const FORGET_TRACKED: &str = "UPDATE tracked t SET account = NULL, \
+     state = CASE t.state WHEN 'deferred' THEN 'linked' ELSE t.state END \
      FROM unnest($1::text[], $2::bigint[]) AS k(account, at) \
      WHERE t.account = k.account AND t.at <= k.at";
-/// The work goes on at once, to find that it has no effect. No index either.
-const FORGET_DEFERRED: &str = "UPDATE deferred d SET account = NULL, woken = true, \
-     next_at = CASE WHEN leased THEN next_at ELSE 0 END \
-     FROM unnest($1::text[], $2::bigint[]) AS k(account, at) \
-     WHERE d.account = k.account AND d.since <= k.at";
+/// What waits would have no effect. It ends here and not when it is due: its app may be parked, and
+/// its record holds what the person sent. No index either.
+const END_DEFERRED: &str = "UPDATE deferred d SET \
+     done_at = least(greatest(since, next_at), expires_at), account = NULL, record = '', \
+     leased = false FROM unnest($1::text[], $2::bigint[]) AS k(account, at) \
+     WHERE d.done_at IS NULL AND d.account = k.account AND d.since <= k.at";
 /// Whole tables against a list: by hashing the list, not by walking it for each row.
 const HASH: &str = "SET LOCAL enable_hashjoin = on; SET LOCAL enable_seqscan = on";
 const HASH_NO_MORE: &str = "SET LOCAL enable_hashjoin = off; SET LOCAL enable_seqscan = off";
@@ -83,9 +85,7 @@ impl Writing<'_> {
 
     async fn forget(&self, session: &mut Session) -> Result<(), Fault> {
         let changes = &self.planned.changes;
-        let names: Vec<String> = changes.erased.iter().map(Account::key).collect();
-        let ats = changes.erased.iter().map(|a| erased_at(changes, a));
-        let ats: Vec<i64> = ats.collect();
+        let (names, ats) = named(changes);
         let tags: Vec<i64> = names.iter().map(|n| tag(&(self.store.mac)(n))).collect();
         let answers = query(FORGET_ANSWERS).bind(&names).bind(tags).bind(&ats);
         session.exec(answers).await?;
@@ -94,8 +94,6 @@ impl Writing<'_> {
         session.run(HASH).await?;
         let tracked = query(FORGET_TRACKED).bind(&names).bind(&ats);
         session.exec(tracked).await?;
-        let deferred = query(FORGET_DEFERRED).bind(&names).bind(&ats);
-        session.exec(deferred).await?;
         session.run(HASH_NO_MORE).await
     }
 
@@ -113,4 +111,23 @@ impl Writing<'_> {
         }
         Ok(())
     }
+}
+
+/// Ends what waits for erased accounts, once the batch has written and settled its own.
+pub(super) async fn end_waiting(session: &mut Session, changes: &Changes) -> Result<(), Fault> {
+    if changes.erased.is_empty() {
+        return Ok(());
+    }
+    let (names, ats) = named(changes);
+    session.run(HASH).await?;
+    session
+        .exec(query(END_DEFERRED).bind(names).bind(ats))
+        .await?;
+    session.run(HASH_NO_MORE).await
+}
+
+/// The erased accounts, and up to when what was noted of each is void.
+fn named(changes: &Changes) -> (Vec<String>, Vec<i64>) {
+    let erased = changes.erased.iter();
+    erased.map(|a| (a.key(), erased_at(changes, a))).unzip()
 }

@@ -11,7 +11,7 @@ use super::lock::Locked;
 use super::rows::{code, int32};
 use super::session::{Fault, Session, query};
 use crate::model::{Account, ClaimStatus, UnionKey};
-use crate::store::rules::{changes_view, expect_rows, state_word};
+use crate::store::rules::{changes_view, expect_rows, fate, state_word};
 use crate::store::{Batch, Position, StoreError, Tracked};
 use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
@@ -230,18 +230,14 @@ pub(super) async fn tracked(
     }
     for fates in rounds {
         // In the order of the events: two batches with the same do not wait for each other.
-        let named = |f: &&Tracked| {
-            f.account
-                .as_ref()
-                .filter(|a| !gone.contains(*a))
-                .map(Account::key)
-        };
+        let erased = |f: &&Tracked| f.account.as_ref().is_some_and(|a| gone.contains(a));
+        let named = |f: &&Tracked| f.account.as_ref().filter(|_| !erased(f)).map(Account::key);
         let put = query(PUT_TRACKED)
             .bind(fates.keys().copied().collect::<Vec<_>>())
             .bind(
                 fates
                     .values()
-                    .map(|f| state_word(f.state))
+                    .map(|f| state_word(fate(f.state, erased(&f))))
                     .collect::<Vec<_>>(),
             )
             .bind(fates.values().map(named).collect::<Vec<_>>())

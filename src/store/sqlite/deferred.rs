@@ -11,7 +11,7 @@ use super::apply::Planned;
 use super::rows::{count, get, len, millis, parsed, parsed_or_null, small};
 use crate::model::{Account, AppId, EventId, Millis, Room};
 use crate::sqlite::{Insert, Select, Tx, Val};
-use crate::store::rules::{expect_rows, in_turns};
+use crate::store::rules::{ended_at, expect_rows, in_turns};
 use crate::store::{Batch, Deferred, Settled, StoreError, WaitsFor};
 use rustc_hash::FxHashMap;
 use sqlx::sqlite::SqliteRow;
@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 const ADD: Insert = Insert {
     head: "INSERT INTO deferred (partition, offset, silent, event, app, account, has_code, \
-           waits_key, next_at, expires_at, attempts, record, since) VALUES",
-    columns: 13,
+           waits_key, next_at, expires_at, attempts, record, since, done_at) VALUES",
+    columns: 14,
     tail: "ON CONFLICT (partition, offset) DO NOTHING",
 };
 /// Finished rows become markers, without name and record. They are as old as their last lease.
@@ -145,8 +145,9 @@ async fn add(
     }
     let mut values = Vec::with_capacity(batch.defer.len() * ADD.columns);
     for d in &batch.defer {
-        let named = d.account.as_ref().filter(|a| !planned.gone.contains(*a));
-        let key = named.map(Account::key);
+        // Of an account that is erased there is nothing to wait for: only the marker is written.
+        let erased = (d.account.as_ref()).is_some_and(|a| planned.gone.contains(a));
+        let key = d.account.as_ref().filter(|_| !erased).map(Account::key);
         let waits_key = d.waits_for == WaitsFor::SessionKey;
         let at_once = waits_key && key.as_ref().is_some_and(|k| ready.contains(k));
         values.extend([
@@ -161,8 +162,9 @@ async fn add(
             if at_once { 0 } else { d.next_at.0 }.into(),
             d.expires_at.0.into(),
             d.attempts.into(),
-            Val::Blob(d.record.clone()),
+            Val::Blob(if erased { Vec::new() } else { d.record.clone() }),
             d.since.0.into(),
+            erased.then(|| ended_at(d)).into(),
         ]);
     }
     Ok(tx.insert(&ADD, values).await?)

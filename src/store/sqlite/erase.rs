@@ -43,20 +43,23 @@ pub(super) const FORGET_ANSWERS: Insert = Insert {
     tail: ") UPDATE ledger SET answer = NULL, account = NULL, tag = NULL WHERE id IN (SELECT l.id \
            FROM k CROSS JOIN ledger l ON l.tag = k.tag AND l.account = k.account AND l.at <= k.at)",
 };
-/// The event's fate stays. No index: one pass over a day's events, for up to 256 erasures.
+/// The event's fate stays; it waits no more. No index: one pass over a day's events, for up to 256
+/// erasures.
 const FORGET_TRACKED: Insert = Insert {
     head: "WITH k(account, at) AS (VALUES",
     columns: 2,
-    tail: ") UPDATE tracked SET account = NULL FROM k \
+    tail: ") UPDATE tracked SET account = NULL, \
+           state = CASE state WHEN 'deferred' THEN 'linked' ELSE state END FROM k \
            WHERE tracked.account = k.account AND tracked.at <= k.at",
 };
-/// The work goes on at once, to find that it has no effect.
-const FORGET_DEFERRED: Insert = Insert {
+/// What waits would have no effect. It ends here and not when it is due: its app may be parked, and
+/// its record holds what the person sent.
+const END_DEFERRED: Insert = Insert {
     head: "WITH k(account, at) AS (VALUES",
     columns: 2,
-    tail: ") UPDATE deferred SET account = NULL, woken = 1, \
-           next_at = CASE WHEN leased THEN next_at ELSE 0 END FROM k \
-           WHERE deferred.account = k.account AND deferred.since <= k.at",
+    tail: ") UPDATE deferred SET done_at = min(max(since, next_at), expires_at), account = NULL, \
+           record = x'', leased = 0 FROM k WHERE deferred.done_at IS NULL \
+           AND deferred.account = k.account AND deferred.since <= k.at",
 };
 pub(super) const FORGET_A: Insert = Insert {
     head: "UPDATE pairs SET a = NULL WHERE a_mac IN (VALUES",
@@ -119,10 +122,23 @@ impl SqliteStore {
         tx.insert(&FORGET_ANSWERS, tagged).await?;
         let erased = changes.erased.iter().map(|a| (a, erased_at(changes, a)));
         self.forget_answers(tx, erased).await?;
-        tx.insert(&FORGET_TRACKED, named.clone()).await?;
-        tx.insert(&FORGET_DEFERRED, named).await?;
+        tx.insert(&FORGET_TRACKED, named).await?;
         tx.insert(&FORGET_A, macs.clone()).await?;
         tx.insert(&FORGET_B, macs).await?;
+        Ok(())
+    }
+
+    /// Ends what waits for erased accounts, once the batch has written and settled its own.
+    pub(super) async fn end_waiting(
+        &self,
+        tx: &mut Tx<'_>,
+        changes: &Changes,
+    ) -> Result<(), StoreError> {
+        let named = changes.erased.iter().flat_map(|account| {
+            let at = erased_at(changes, account);
+            [account.key().into(), at.into()]
+        });
+        tx.insert(&END_DEFERRED, named.collect()).await?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use super::rows::{account_values, claim_values};
 use super::view::Loaded;
 use crate::model::{Account, Changes};
 use crate::sqlite::{Insert, Tx, Val};
-use crate::store::rules::{changes_view, expect_rows, state_word};
+use crate::store::rules::{changes_view, expect_rows, fate, state_word};
 use crate::store::{Batch, Position, StoreError};
 use rustc_hash::FxHashSet;
 
@@ -137,15 +137,16 @@ pub(super) async fn tracked(
     gone: &FxHashSet<Account>,
 ) -> Result<(), StoreError> {
     let mut values = Vec::with_capacity(batch.tracked.len() * PUT_TRACKED.columns);
-    for fate in &batch.tracked {
-        let named = fate.account.as_ref().filter(|a| !gone.contains(*a));
+    for of in &batch.tracked {
+        let erased = of.account.as_ref().is_some_and(|a| gone.contains(a));
+        let named = of.account.as_ref().filter(|_| !erased);
         let text = |t: Option<&str>| t.map_or(Val::Null, Into::into);
         values.extend([
-            fate.event.as_str().into(),
-            state_word(fate.state).into(),
+            of.event.as_str().into(),
+            state_word(fate(of.state, erased)).into(),
             named.map_or(Val::Null, |a| a.key().into()),
-            text(fate.reason.as_deref()),
-            fate.at.0.into(),
+            text(of.reason.as_deref()),
+            of.at.0.into(),
         ]);
     }
     tx.insert(&PUT_TRACKED, values).await?;

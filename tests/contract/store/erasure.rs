@@ -6,7 +6,7 @@ use unilink::model::{
     Account, Changes, ClaimVerdict, Millis, NeverPair, Room, Ruled, Tombstone, UserId,
 };
 use unilink::store::{
-    Batch, CodeKey, Deferred, FoundUser, Spent, Store, Tracked, TrackedState, WaitsFor,
+    Batch, CodeKey, Deferred, FoundUser, Settled, Spent, Store, Tracked, TrackedState, WaitsFor,
 };
 
 async fn erase(store: &dyn Store, who: &Account, at: i64) {
@@ -82,14 +82,63 @@ pub async fn leaves_a_tombstone_and_no_rows(home: &dyn Home) {
     let fate = store.find_event(&event(50)).await.expect("reads");
     let fate = fate.expect("the fate stays");
     assert_eq!((fate.state, fate.account), (TrackedState::Linked, None));
-    let due = store
-        .due(Millis(200), 10, &Room::for_any(10))
-        .await
-        .expect("leases");
-    assert_eq!(
-        due[0].account, None,
-        "waiting work goes on without the name"
-    );
+    let waiting = store.deferred_by_app().await.expect("counts");
+    assert!(waiting.is_empty(), "waiting work ends: {waiting:?}");
+    let all = Room::for_any(10);
+    let due = store.due(Millis(600_000), 10, &all).await.expect("leases");
+    assert!(due.is_empty(), "{due:?}");
+}
+
+/// The person was erased while their logins waited to be read, or were being resolved.
+pub async fn what_is_noted_late_is_void_too(home: &dyn Home) {
+    let store = open(home).await;
+    let who = account(1);
+    everywhere(&*store, &who, 150).await;
+    // Of two that wait, the batch that erases settles one itself.
+    let batch = Batch {
+        settle: vec![Settled::Done {
+            partition: 0,
+            offset: 150,
+        }],
+        defer: vec![Deferred {
+            account: Some(who.clone()),
+            ..deferred(151)
+        }],
+        ..Batch::default()
+    };
+    let changes = Changes {
+        erased: vec![who.clone()],
+        tombstones: vec![tombstone(&who, 100)],
+        ..Changes::default()
+    };
+    apply(&*store, &batch, changes).await;
+    let read = store.spent(&[CodeKey([150; 32])]).await.expect("reads");
+    let kept = read[0].as_ref().expect("the code stays spent");
+    assert_eq!((&kept.answer, &kept.account), (&None, &None));
+    let fate = store.find_event(&event(150)).await.expect("reads");
+    assert_eq!(fate.expect("the fate stays").account, None);
+    // What comes later still: its resolution is over before it begins.
+    let late = Batch {
+        keys: accounts(std::slice::from_ref(&who)),
+        defer: vec![Deferred {
+            account: Some(who.clone()),
+            since: Millis(900),
+            ..deferred(152)
+        }],
+        tracked: vec![Tracked {
+            event: event(152),
+            state: TrackedState::Deferred,
+            account: Some(who.clone()),
+            reason: None,
+            at: Millis(900),
+        }],
+        ..Batch::default()
+    };
+    apply(&*store, &late, Changes::default()).await;
+    let waiting = store.deferred_by_app().await.expect("counts");
+    assert!(waiting.is_empty(), "{waiting:?}");
+    let fate = store.find_event(&event(152)).await.expect("reads");
+    assert_eq!(fate.expect("noted").state, TrackedState::Linked);
 }
 
 /// Somebody who was never seen is erased, and logs in, before anything of it is written.
