@@ -805,6 +805,13 @@ impl unilink::bus::Bus for NoBus {
     ) -> Result<Vec<unilink::bus::Stored>, unilink::bus::BusError> {
         Ok(Vec::new())
     }
+    async fn offsets_at(
+        &self,
+        _: &Arc<str>,
+        _: Millis,
+    ) -> Result<Vec<i64>, unilink::bus::BusError> {
+        Ok(Vec::new())
+    }
     async fn topics(
         &self,
         _: &[unilink::bus::TopicSpec],
