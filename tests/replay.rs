@@ -265,10 +265,14 @@ async fn what_could_not_be_asked_is_asked_by_another_run_and_the_erased_stay_awa
     company.site.settled(process).await;
     company.bound_at_last();
     let erased = company.erase_a_follower(30).await;
-    let correct = company.wrong_secret();
+    let correct = company.wrong_secrets();
 
-    let process = company.site.serve().await;
-    company.site.settled(process).await;
+    // Codes that come now wait, unsent but for the one that is refused.
+    let mut process = company.site.serve().await;
+    company.fresh_codes(3).await;
+    company.published().await;
+    process.stopped().await;
+    let sent = company.site.sim.stats().codes.sent;
     let told = company.told().await;
     let refused = company.replay(&["--app", &official]).await;
     let of_app = &refused["apps"][&official];
@@ -284,14 +288,21 @@ async fn what_could_not_be_asked_is_asked_by_another_run_and_the_erased_stay_awa
     assert_eq!(of_app["newly_linked"], followers, "{done}");
     assert_eq!(of_app["void"], 1, "{done}");
     let mini = company.mini();
-    assert_eq!(done["apps"][&mini]["unanswered"], 1, "{done}");
+    assert_eq!(done["apps"][&mini]["unanswered"], 4, "{done}");
+    assert_eq!(
+        company.site.sim.stats().codes.sent,
+        sent,
+        "a replay sent a code"
+    );
     let process = company.site.serve().await;
     company.site.settled(process).await;
     assert_eq!(company.found(&account(&official, &erased)).await, None);
     let dead = company.dead().await;
     assert_eq!(dead, 1, "a replay wrote a dead letter");
     assert!(company.told().await > told);
-    assert_eq!(company.site.sim.stats().codes.sent, 30);
+    // What waited went on by itself.
+    let codes = company.site.sim.stats().codes;
+    assert_eq!(codes.spent, 33, "{codes:?}");
 }
 
 /// What the workers have not finished is left to them; ranges and filters are kept.

@@ -152,14 +152,30 @@ impl Company {
         self.site.configure();
     }
 
-    /// The official account's secret is wrong; the configuration as it was.
-    pub fn wrong_secret(&mut self) -> String {
-        let app = self.site.sim.world().app(self.late[0]).unwrap();
-        let wrong = "f".repeat(app.secret.len());
-        let config = self.site.config.replace(&app.secret, &wrong);
+    /// The secrets of the late apps are wrong; the configuration as it was.
+    pub fn wrong_secrets(&mut self) -> String {
+        let mut config = self.site.config.clone();
+        for app in self.late {
+            let secret = &self.site.sim.world().app(app).unwrap().secret;
+            config = config.replace(secret, &"f".repeat(secret.len()));
+        }
         let correct = std::mem::replace(&mut self.site.config, config);
         self.site.configure();
         correct
+    }
+
+    /// Codes of people who were not there before.
+    pub async fn fresh_codes(&self, people: u64) {
+        let manner = Manner {
+            unionid: true,
+            snapshot: false,
+        };
+        let events = (500..500 + people).map(|person| {
+            let session = self.site.sim.login(self.late[1], person, manner).unwrap();
+            json!({"id": format!("fresh-m{person}"), "occurred_at": ago(0),
+                "appid": self.mini(), "code": self.site.sim.code(&session)})
+        });
+        self.site.accepted(&events.collect::<Vec<_>>()).await;
     }
 
     pub fn correct(&mut self, config: &str) {
