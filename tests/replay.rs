@@ -438,6 +438,7 @@ async fn backfilled(services: Option<(&str, &str)>) {
         (&[], "--app"),
         (&["--resume", &id], "done"),
         (&["--resume", &id, "--followers"], "leave --app"),
+        (&["--app", &official, "--dry-run", "--again"], "--ask"),
     ] {
         let args = [&["backfill"], args].concat();
         let told = company.site.fleet.refused(&args, 2).await;
