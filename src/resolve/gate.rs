@@ -1,5 +1,9 @@
 //! One gate per app: how many requests may be in flight, how many a minute, and whether the app, or
-//! one API of it, is parked because WeChat refuses it (a wrong secret, a spent quota). One app's
+//! one API of it, is parked becamod stopped;
+
+pub use stopped::Stopped;
+
+use WeChat refuses it (a wrong secret, a spent quota). One app's
 //! trouble never holds another's up.
 
 pub use super::breaker::Cause;
@@ -31,17 +35,6 @@ pub struct Limits {
     pub total: usize,
     /// A minute, of one app, by API; an API that is not named has no limit.
     pub per_minute: FxHashMap<Api, u32>,
-}
-
-/// What keeps an app from being asked; what lasts longest comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stopped {
-    /// The day's quota of an API is spent.
-    Quota,
-    /// WeChat refuses the app, or an API of it.
-    Refused,
-    /// There were too many calls this minute.
-    Limited,
 }
 
 /// The gates of all apps.
@@ -133,26 +126,6 @@ impl Gates {
         let line = line.map(|line| line.breaker.until.max(line.limited.until));
         let until = line.unwrap_or(gate.breaker.until).max(gate.breaker.until);
         (until > now).then_some(until)
-    }
-
-    /// What keeps the app, or an API of it, from being asked at `now`.
-    #[must_use]
-    pub fn stopped(&self, app: &AppId, now: Millis) -> Option<Stopped> {
-        let apps = self.lock();
-        let gate = apps.get(app)?;
-        if gate.breaker.refusals > 0 {
-            return Some(Stopped::Refused);
-        }
-        let lines = gate.apis.values().filter_map(|line| {
-            if line.breaker.refusals > 0 {
-                Some(Stopped::Refused)
-            } else if line.breaker.until > now {
-                Some(Stopped::Quota)
-            } else {
-                (line.limited.refusals > 0).then_some(Stopped::Limited)
-            }
-        });
-        lines.min()
     }
 
     /// Whether the app's calls hang, so that it has few slots.
