@@ -1,10 +1,8 @@
 //! One gate per app: how many requests may be in flight, how many a minute, and whether the app, or
-//! one API of it, is parked becamod stopped;
-
-pub use stopped::Stopped;
-
-use WeChat refuses it (a wrong secret, a spent quota). One app's
+//! one API of it, is parked because WeChat refuses it (a wrong secret, a spent quota). One app's
 //! trouble never holds another's up.
+
+mod stopped;
 
 pub use super::breaker::Cause;
 use super::breaker::{Breaker, PROBE_MS, Probe};
@@ -14,6 +12,7 @@ use crate::model::{AppId, Millis};
 use governor::clock::{Clock as _, DefaultClock};
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+pub use stopped::Stopped;
 use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 
 /// First pause after a minute limit: some of WeChat's limits are those of one user
