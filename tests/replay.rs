@@ -142,6 +142,33 @@ async fn apps_bound_late_are_linked_as_the_dry_run_said_on_kafka_and_postgres() 
     }
 }
 
+/// What is known already changes no row, and is not told again: also where logins left session keys, and
+/// their users' tokens are past their time.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_the_beginning_it_writes_nothing() {
+    let mut company = Company::new(None).await;
+    let process = company.site.serve().await;
+    company.early_logins(60).await;
+    company.dead_code("too-late").await;
+    company.site.settled(process).await;
+    let (before, told, dead) = (
+        company.rows().await,
+        company.told().await,
+        company.dead().await,
+    );
+    assert!(before["session_keys"].len() >= 60, "{:?}", before.keys());
+    for options in [&[][..], &["--only-unresolved"]] {
+        let counts = company.replay(options).await;
+        assert_eq!(counts["records"], 141, "{counts}");
+        assert_eq!(counts["total"]["newly_linked"], 0, "{counts}");
+    }
+    for (table, rows) in &company.rows().await {
+        assert_eq!(before[table], *rows, "{table}");
+    }
+    let after = (company.told().await, company.dead().await);
+    assert_eq!(after, (told, dead), "told again");
+}
+
 /// Killed five times and gone on with, it comes to what one run comes to.
 async fn killed_and_resumed(services: Option<(&str, &str)>) {
     let mut company = Company::new(services).await;

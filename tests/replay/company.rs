@@ -3,8 +3,9 @@
 
 use crate::fleet::{PATIENCE, Process, texts};
 use crate::harness::{account, ago, now};
-use crate::site::{Site, behind, links, records};
+use crate::site::{Site, behind, links, records, tables};
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Row};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -319,6 +320,31 @@ impl Company {
             assert!(begun.elapsed() < PATIENCE, "does not get published");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Every row of the store's own tables (on the embedded profile), but for those of jobs.
+    pub async fn rows(&self) -> BTreeMap<String, Vec<String>> {
+        let mut file = self.site.raw().await;
+        let mut all = BTreeMap::new();
+        for table in tables(&mut file, "NOT LIKE 'log_%'").await {
+            if ["jobs", "audits", "answers"].contains(&table.as_str()) {
+                continue;
+            }
+            let columns = format!("SELECT name FROM pragma_table_info('{table}')");
+            let columns = sqlx::query(AssertSqlSafe(columns))
+                .fetch_all(&mut file)
+                .await;
+            let columns: Vec<String> = (columns.unwrap().iter())
+                .map(|row| format!("quote(\"{}\")", row.get::<String, _>(0)))
+                .collect();
+            let columns = columns.join(" || ',' || ");
+            let rows = format!("SELECT {columns} FROM {table} ORDER BY 1");
+            let rows = sqlx::query(AssertSqlSafe(rows)).fetch_all(&mut file).await;
+            let rows = rows.unwrap().iter().map(|row| row.get(0)).collect();
+            all.insert(table, rows);
+        }
+        file.close().await.unwrap();
+        all
     }
 
     /// Records on `account-links`.
