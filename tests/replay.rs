@@ -17,6 +17,7 @@ mod fleet;
 mod harness;
 mod services;
 #[path = "rebuild/site.rs"]
+#[allow(dead_code, reason = "rebuilds use more of it")]
 mod site;
 
 use company::{Company, PEOPLE, logins};
@@ -139,6 +140,33 @@ async fn apps_bound_late_are_linked_as_the_dry_run_said_on_kafka_and_postgres() 
     if let Some(services) = on_services() {
         late_binding(Some(services)).await;
     }
+}
+
+/// What is known already changes no row, and is not told again: also where logins left session keys, and
+/// their users' tokens are past their time.
+#[tokio::test(flavor = "multi_thread")]
+async fn from_the_beginning_it_writes_nothing() {
+    let mut company = Company::new(None).await;
+    let process = company.site.serve().await;
+    company.early_logins(60).await;
+    company.dead_code("too-late").await;
+    company.site.settled(process).await;
+    let (before, told, dead) = (
+        company.rows().await,
+        company.told().await,
+        company.dead().await,
+    );
+    assert!(before["session_keys"].len() >= 60, "{:?}", before.keys());
+    for options in [&[][..], &["--only-unresolved"]] {
+        let counts = company.replay(options).await;
+        assert_eq!(counts["records"], 141, "{counts}");
+        assert_eq!(counts["total"]["newly_linked"], 0, "{counts}");
+    }
+    for (table, rows) in &company.rows().await {
+        assert_eq!(before[table], *rows, "{table}");
+    }
+    let after = (company.told().await, company.dead().await);
+    assert_eq!(after, (told, dead), "told again");
 }
 
 /// Killed five times and gone on with, it comes to what one run comes to.
@@ -264,10 +292,14 @@ async fn what_could_not_be_asked_is_asked_by_another_run_and_the_erased_stay_awa
     company.site.settled(process).await;
     company.bound_at_last();
     let erased = company.erase_a_follower(30).await;
-    let correct = company.wrong_secret();
+    let correct = company.wrong_secrets();
 
-    let process = company.site.serve().await;
-    company.site.settled(process).await;
+    // Codes that come now wait, unsent but for the one that is refused.
+    let mut process = company.site.serve().await;
+    company.fresh_codes(3).await;
+    company.published().await;
+    process.stopped().await;
+    let sent = company.site.sim.stats().codes.sent;
     let told = company.told().await;
     let refused = company.replay(&["--app", &official]).await;
     let of_app = &refused["apps"][&official];
@@ -283,14 +315,21 @@ async fn what_could_not_be_asked_is_asked_by_another_run_and_the_erased_stay_awa
     assert_eq!(of_app["newly_linked"], followers, "{done}");
     assert_eq!(of_app["void"], 1, "{done}");
     let mini = company.mini();
-    assert_eq!(done["apps"][&mini]["unanswered"], 1, "{done}");
+    assert_eq!(done["apps"][&mini]["unanswered"], 4, "{done}");
+    assert_eq!(
+        company.site.sim.stats().codes.sent,
+        sent,
+        "a replay sent a code"
+    );
     let process = company.site.serve().await;
     company.site.settled(process).await;
     assert_eq!(company.found(&account(&official, &erased)).await, None);
     let dead = company.dead().await;
     assert_eq!(dead, 1, "a replay wrote a dead letter");
     assert!(company.told().await > told);
-    assert_eq!(company.site.sim.stats().codes.sent, 30);
+    // What waited went on by itself.
+    let codes = company.site.sim.stats().codes;
+    assert_eq!(codes.spent, 33, "{codes:?}");
 }
 
 /// What the workers have not finished is left to them; ranges and filters are kept.
@@ -426,6 +465,7 @@ async fn backfilled(services: Option<(&str, &str)>) {
         (&[], "--app"),
         (&["--resume", &id], "done"),
         (&["--resume", &id, "--followers"], "leave --app"),
+        (&["--app", &official, "--dry-run", "--again"], "--ask"),
     ] {
         let args = [&["backfill"], args].concat();
         let told = company.site.fleet.refused(&args, 2).await;

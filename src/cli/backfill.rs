@@ -42,17 +42,7 @@ pub struct BackfillArgs {
 /// Wrong use, services that are away, or it was told to stop.
 pub async fn run(config: Config, args: BackfillArgs) -> Result<(), Failure> {
     let work = &args.work;
-    let chosen = args.app.is_some() || args.followers || work.fresh();
-    if work.resume.is_some() && chosen {
-        let why = "--resume goes on with what was begun: leave --app, --followers, --dry-run and \
-                   --again away";
-        return Err(Failure::Usage(why.to_owned()));
-    }
-    if work.no_ask {
-        let why = "a backfill does nothing but ask: leave --no-ask away";
-        return Err(Failure::Usage(why.to_owned()));
-    }
-    let (asks, again) = work.asking()?;
+    fits(&args)?;
     if !work.list {
         work.operator.operator()?;
     }
@@ -67,20 +57,10 @@ pub async fn run(config: Config, args: BackfillArgs) -> Result<(), Failure> {
             let spec = job::spec(&job).map_err(Failure::failed)?;
             (Some(job), spec)
         }
-        None => {
-            let app = app_of(&operating, args.app.as_deref().unwrap_or_default())?;
-            check_followers(&app, args.followers)?;
-            let total = unresolved(&operating, &app.id).await?;
-            if !asked_about(&app) {
-                return hastened(&operating, &app, total, work).await;
-            }
-            let what = What::Accounts(Accounts {
-                app: app.id.to_string(),
-                followers: args.followers,
-                total,
-            });
-            (None, Spec { what, asks, again })
-        }
+        None => match begun(&operating, &args).await? {
+            Some(spec) => (None, spec),
+            None => return Ok(()),
+        },
     };
     let What::Accounts(accounts) = &spec.what else {
         return Err(Failure::failed("the job is no backfill"));
@@ -88,35 +68,9 @@ pub async fn run(config: Config, args: BackfillArgs) -> Result<(), Failure> {
     let app = app_of(&operating, &accounts.app)?;
     say(work, &plan(accounts, work));
     say(work, relay(&operating, work).await);
-    let (counts_only, followers) = (work.dry_run && !work.ask, accounts.followers);
-    let parts = &operating.parts;
-    let accounts_of = Arc::clone(&operating.store);
-    let source = move |tools: &Tools, made: Made| {
-        let cause = made.job.map_or_else(
-            || "backfill-dry-run".to_owned(),
-            |job| format!("backfill-{job}"),
-        );
-        let cause = EventId::parse(&cause).map_err(Failure::failed)?;
-        let (id, progress) = (app.id.clone(), made.progress);
-        let store = Arc::clone(&accounts_of);
-        let walk = AccountSource::new(store, id, cause.clone(), progress.clone());
-        if !followers || counts_only {
-            return Ok(Box::new(walk) as Box<dyn Source>);
-        }
-        Ok(Box::new(FollowerSource {
-            first: Some(Box::new(walk)),
-            ground: Arc::clone(&tools.ground),
-            asking: Arc::clone(tools.resolver.ladder.asking()),
-            caller: Arc::clone(&tools.resolver.caller),
-            keys: Arc::clone(&parts.keys),
-            app: app.clone(),
-            cause,
-            clock: Arc::clone(&parts.clock),
-            progress,
-            page: None,
-            stop: made.stop,
-        }) as Box<dyn Source>)
-    };
+    let lists = accounts.followers && (!work.dry_run || work.ask);
+    let here = &operating;
+    let source = move |tools: &Tools, made: Made| source(here, &app, lists, tools, made);
     let work = Work {
         kind: KIND,
         unit: "accounts",
@@ -127,6 +81,71 @@ pub async fn run(config: Config, args: BackfillArgs) -> Result<(), Failure> {
         source: &source,
     };
     work.run().await
+}
+
+/// Whether what is given fits together.
+fn fits(args: &BackfillArgs) -> Result<(), Failure> {
+    let work = &args.work;
+    let chosen = args.app.is_some() || args.followers || work.fresh();
+    let wrong = if work.resume.is_some() && chosen {
+        "--resume goes on with what was begun: leave --app, --followers, --dry-run, --no-ask and \
+         --again away"
+    } else if work.no_ask {
+        "a backfill does nothing but ask: leave --no-ask away"
+    } else {
+        return Ok(());
+    };
+    Err(Failure::Usage(wrong.to_owned()))
+}
+
+/// What is to be done; `None`: nobody can be asked, and that was said.
+async fn begun(operating: &Operating, args: &BackfillArgs) -> Result<Option<Spec>, Failure> {
+    let (asks, again) = args.work.asking()?;
+    let app = app_of(operating, args.app.as_deref().unwrap_or_default())?;
+    check_followers(&app, args.followers)?;
+    let total = unresolved(operating, &app.id).await?;
+    if !asked_about(&app) {
+        hastened(operating, &app, total, &args.work).await?;
+        return Ok(None);
+    }
+    let what = What::Accounts(Accounts {
+        app: app.id.to_string(),
+        followers: args.followers,
+        total,
+    });
+    Ok(Some(Spec { what, asks, again }))
+}
+
+/// Accounts without a unionid, and, if it `lists` them, the followers.
+fn source(
+    operating: &Operating,
+    app: &App,
+    lists: bool,
+    tools: &Tools,
+    made: Made,
+) -> Result<Box<dyn Source>, Failure> {
+    let parts = &operating.parts;
+    let job = (made.job).map_or_else(|| "dry-run".to_owned(), |job| job.to_string());
+    let cause = EventId::parse(&format!("{KIND}-{job}")).map_err(Failure::failed)?;
+    let (id, progress) = (app.id.clone(), made.progress);
+    let store = Arc::clone(&operating.store);
+    let walk = AccountSource::new(store, id, cause.clone(), progress.clone());
+    if !lists {
+        return Ok(Box::new(walk));
+    }
+    Ok(Box::new(FollowerSource {
+        first: Some(Box::new(walk)),
+        ground: Arc::clone(&tools.ground),
+        asking: Arc::clone(tools.resolver.ladder.asking()),
+        caller: Arc::clone(&tools.resolver.caller),
+        keys: Arc::clone(&parts.keys),
+        app: app.clone(),
+        cause,
+        clock: Arc::clone(&parts.clock),
+        progress,
+        page: None,
+        stop: made.stop,
+    }))
 }
 
 fn app_of(operating: &Operating, name: &str) -> Result<App, Failure> {

@@ -2,6 +2,8 @@
 //! one API of it, is parked because WeChat refuses it (a wrong secret, a spent quota). One app's
 //! trouble never holds another's up.
 
+mod stopped;
+
 pub use super::breaker::Cause;
 use super::breaker::{Breaker, PROBE_MS, Probe};
 use super::codes::{Api, by_app_token};
@@ -11,6 +13,7 @@ use crate::model::{AppId, Millis};
 use governor::clock::{Clock as _, DefaultClock};
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+pub use stopped::Stopped;
 use tokio::sync::{AcquireError, Notify, OwnedSemaphorePermit, Semaphore};
 
 /// First pause after a minute limit: some of WeChat's limits are those of one user
@@ -32,17 +35,6 @@ pub struct Limits {
     pub total: usize,
     /// A minute, of one app, by API; an API that is not named has no limit.
     pub per_minute: FxHashMap<Api, u32>,
-}
-
-/// What keeps an app from being asked; what lasts longest comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stopped {
-    /// The day's quota of an API is spent.
-    Quota,
-    /// WeChat refuses the app, or an API of it.
-    Refused,
-    /// There were too many calls this minute.
-    Limited,
 }
 
 /// The gates of all apps.
@@ -133,26 +125,6 @@ impl Gates {
             (until > now).then_some(until)
         };
         self.paused.until(app, now).or_else(refused)
-    }
-
-    /// What keeps the app, or an API of it, from being asked at `now`.
-    #[must_use]
-    pub fn stopped(&self, app: &AppId, now: Millis) -> Option<Stopped> {
-        let apps = self.lock();
-        let gate = apps.get(app)?;
-        if gate.breaker.refusals > 0 {
-            return Some(Stopped::Refused);
-        }
-        let lines = gate.apis.values().filter_map(|line| {
-            if line.breaker.refusals > 0 {
-                Some(Stopped::Refused)
-            } else if line.breaker.until > now {
-                Some(Stopped::Quota)
-            } else {
-                (line.limited.refusals > 0).then_some(Stopped::Limited)
-            }
-        });
-        lines.min()
     }
 
     /// Whether the app's calls hang, so that it has few slots.

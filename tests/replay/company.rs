@@ -3,8 +3,9 @@
 
 use crate::fleet::{PATIENCE, Process, texts};
 use crate::harness::{account, ago, now};
-use crate::site::{Site, behind, links, records};
+use crate::site::{Site, behind, links, records, tables};
 use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, Row};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -152,14 +153,30 @@ impl Company {
         self.site.configure();
     }
 
-    /// The official account's secret is wrong; the configuration as it was.
-    pub fn wrong_secret(&mut self) -> String {
-        let app = self.site.sim.world().app(self.late[0]).unwrap();
-        let wrong = "f".repeat(app.secret.len());
-        let config = self.site.config.replace(&app.secret, &wrong);
+    /// The secrets of the late apps are wrong; the configuration as it was.
+    pub fn wrong_secrets(&mut self) -> String {
+        let mut config = self.site.config.clone();
+        for app in self.late {
+            let secret = &self.site.sim.world().app(app).unwrap().secret;
+            config = config.replace(secret, &"f".repeat(secret.len()));
+        }
         let correct = std::mem::replace(&mut self.site.config, config);
         self.site.configure();
         correct
+    }
+
+    /// Codes of people who were not there before.
+    pub async fn fresh_codes(&self, people: u64) {
+        let manner = Manner {
+            unionid: true,
+            snapshot: false,
+        };
+        let events = (500..500 + people).map(|person| {
+            let session = self.site.sim.login(self.late[1], person, manner).unwrap();
+            json!({"id": format!("fresh-m{person}"), "occurred_at": ago(0),
+                "appid": self.mini(), "code": self.site.sim.code(&session)})
+        });
+        self.site.accepted(&events.collect::<Vec<_>>()).await;
     }
 
     pub fn correct(&mut self, config: &str) {
@@ -303,6 +320,31 @@ impl Company {
             assert!(begun.elapsed() < PATIENCE, "does not get published");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Every row of the store's own tables (on the embedded profile), but for those of jobs.
+    pub async fn rows(&self) -> BTreeMap<String, Vec<String>> {
+        let mut file = self.site.raw().await;
+        let mut all = BTreeMap::new();
+        for table in tables(&mut file, "NOT LIKE 'log_%'").await {
+            if ["jobs", "audits", "answers"].contains(&table.as_str()) {
+                continue;
+            }
+            let columns = format!("SELECT name FROM pragma_table_info('{table}')");
+            let columns = sqlx::query(AssertSqlSafe(columns))
+                .fetch_all(&mut file)
+                .await;
+            let columns: Vec<String> = (columns.unwrap().iter())
+                .map(|row| format!("quote(\"{}\")", row.get::<String, _>(0)))
+                .collect();
+            let columns = columns.join(" || ',' || ");
+            let rows = format!("SELECT {columns} FROM {table} ORDER BY 1");
+            let rows = sqlx::query(AssertSqlSafe(rows)).fetch_all(&mut file).await;
+            let rows = rows.unwrap().iter().map(|row| row.get(0)).collect();
+            all.insert(table, rows);
+        }
+        file.close().await.unwrap();
+        all
     }
 
     /// Records on `account-links`.
