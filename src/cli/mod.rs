@@ -28,6 +28,7 @@ mod simulate;
 mod tail;
 mod topics;
 mod user;
+mod word;
 mod worker;
 
 use crate::config::{Config, Environment};

@@ -3,8 +3,8 @@
 
 use super::Failure;
 use super::assemble::{Operating, Parts};
-use super::deed::event_id;
 use super::name::Who;
+use super::word::event_id;
 use crate::config::Config;
 use crate::link::{self, Outlook, Person, Rules, Split};
 use crate::model::{
