@@ -190,16 +190,21 @@ fn unread(view: &View) -> Keys {
     let links = |claim: &&ClaimRow| claim.status == ClaimStatus::Active;
     let own = view.claims.values().flatten();
     let on = view.unionids.values().flat_map(|read| &read.claims);
-    let followed = own.clone().filter(links).chain(own.take(NEARBY));
     let mut more = Keys {
         accounts: (on.clone().filter(links))
             .map(|claim| claim.key.account.clone())
             .collect(),
-        unionids: followed.map(|claim| claim.key.union.clone()).collect(),
+        unionids: (own.clone().filter(links))
+            .map(|claim| claim.key.union.clone())
+            .collect(),
     };
     if view.asked.accounts.len() < NEARBY {
         let near = on.take(NEARBY).map(|claim| claim.key.account.clone());
         more.accounts.extend(near);
+    }
+    if view.asked.unionids.len() < NEARBY {
+        let near = own.take(NEARBY).map(|claim| claim.key.union.clone());
+        more.unionids.extend(near);
     }
     let asked = &view.asked;
     more.accounts.retain(|a| !asked.accounts.contains(a));
