@@ -38,6 +38,7 @@ mod tail;
 mod topics;
 mod user;
 mod when;
+mod word;
 mod work;
 mod work_args;
 mod worker;

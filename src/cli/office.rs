@@ -3,12 +3,12 @@
 
 use super::Failure;
 use super::assemble::{Operating, Parts};
-use super::deed::event_id;
 use super::name::Who;
+use super::word::event_id;
 use crate::config::Config;
 use crate::link::{self, Outlook, Person, Rules, Split};
 use crate::model::{
-    Account, Changes, ClaimKey, ClaimStatus, Fact, Keys, Millis, Outcome, UserId, View,
+    Account, Changes, ClaimKey, ClaimRow, ClaimStatus, Fact, Keys, Millis, Outcome, UserId, View,
 };
 use crate::store::{FoundAccount, FoundUser, Operate, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 /// Rounds of reading. A component has far fewer layers; it may grow while it is read.
 const ROUNDS: usize = 1_000;
-/// Accounts that are read for the sake of contested claims. Those that link are all read.
+/// Accounts, and unionids of theirs, that are read for the sake of contested claims. Those that link
+/// are all read.
 const NEARBY: usize = 500;
 
 /// An installation as an operator sees it.
@@ -183,20 +184,27 @@ impl Office {
     }
 }
 
-/// What a view does not hold yet and should.
+/// What a view does not hold yet and should. One account may claim thousands of unionids, one unionid be
+/// claimed by thousands: of claims that do not link only so many are followed.
 fn unread(view: &View) -> Keys {
-    let links = |c: &&crate::model::ClaimRow| c.status == ClaimStatus::Active;
+    let links = |claim: &&ClaimRow| claim.status == ClaimStatus::Active;
     let own = view.claims.values().flatten();
     let on = view.unionids.values().flat_map(|read| &read.claims);
     let mut more = Keys {
         accounts: (on.clone().filter(links))
-            .map(|c| c.key.account.clone())
+            .map(|claim| claim.key.account.clone())
             .collect(),
-        unionids: own.clone().map(|c| c.key.union.clone()).collect(),
+        unionids: (own.clone().filter(links))
+            .map(|claim| claim.key.union.clone())
+            .collect(),
     };
     if view.asked.accounts.len() < NEARBY {
-        let near = on.take(NEARBY).map(|c| c.key.account.clone());
+        let near = on.take(NEARBY).map(|claim| claim.key.account.clone());
         more.accounts.extend(near);
+    }
+    if view.asked.unionids.len() < NEARBY {
+        let near = own.take(NEARBY).map(|claim| claim.key.union.clone());
+        more.unionids.extend(near);
     }
     let asked = &view.asked;
     more.accounts.retain(|a| !asked.accounts.contains(a));

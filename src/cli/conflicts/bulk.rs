@@ -7,10 +7,11 @@
 //! unionid with more claims than a store reads at once is seen to its end only that way.
 
 use crate::cli::Failure;
-use crate::cli::deed::{Agreed, Carried, DeedArgs, Judge, latest, ruling_of};
+use crate::cli::deed::{Carried, DeedArgs, Judge};
 use crate::cli::office::Office;
 use crate::cli::progress::{Progress, until_signalled};
 use crate::cli::shown::{outlook_lines, say};
+use crate::cli::word::{Agreed, latest, ruling_of};
 use crate::link::Outlook;
 use crate::model::{Account, ClaimKey, ClaimVerdict, Fact, UnionKey, View};
 use futures::StreamExt;

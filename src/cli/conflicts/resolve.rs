@@ -4,12 +4,13 @@ use super::bulk::Bulk;
 use super::list::Filter;
 use super::{ResolveArgs, VerdictArgs};
 use crate::cli::Failure;
-use crate::cli::deed::{Agreed, Carried, Judge, latest, ruling_of, stands};
+use crate::cli::deed::{Carried, Judge};
 use crate::cli::name;
 use crate::cli::office::{Office, people};
 use crate::cli::shown::{
     against_words, claim_line, outlook_lines, outlook_summary, people_lines, say,
 };
+use crate::cli::word::{Agreed, latest, ruling_of, stands};
 use crate::config::Config;
 use crate::link::{Outlook, against};
 use crate::model::{ClaimKey, ClaimRow, ClaimStatus, ClaimVerdict, Fact, View};

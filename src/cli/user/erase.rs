@@ -5,11 +5,12 @@
 use super::EraseArgs;
 use crate::cli::Failure;
 use crate::cli::assemble::SOURCE;
-use crate::cli::deed::{Judge, event_id};
+use crate::cli::deed::Judge;
 use crate::cli::name::{Who, who};
 use crate::cli::office::{Found, Office};
 use crate::cli::operator::Operator;
 use crate::cli::shown::{account_line, outlook_lines, say};
+use crate::cli::word::event_id;
 use crate::config::Config;
 use crate::link::Outlook;
 use crate::model::{Account, Erasure, Fact, Keys, Millis, View};

@@ -2,10 +2,11 @@
 
 use super::PairArgs;
 use crate::cli::Failure;
-use crate::cli::deed::{Agreed, Carried, Judge, stands};
+use crate::cli::deed::{Carried, Judge};
 use crate::cli::name::account;
 use crate::cli::office::{Office, people};
 use crate::cli::shown::{outlook_lines, outlook_summary, people_lines, say};
+use crate::cli::word::{Agreed, latest, stands};
 use crate::config::Config;
 use crate::link::Outlook;
 use crate::model::{Account, Fact, Ruling, View};
@@ -84,7 +85,7 @@ fn seen(view: &View, both: &[Account; 2]) -> Result<(), Failure> {
 }
 
 async fn plan(office: &Office, ruling: &Ruling) -> Result<Outlook, Failure> {
-    let word = crate::cli::deed::latest(ruling.clone())?;
+    let word = latest(ruling.clone())?;
     let (view, changes) = office.plan(&[Fact::Decision(word)]).await?;
     Ok(Outlook::of(&view, &changes))
 }

@@ -2,10 +2,11 @@
 
 use super::SplitArgs;
 use crate::cli::Failure;
-use crate::cli::deed::{Agreed, Carried, Judge, ruling_of};
+use crate::cli::deed::{Carried, Judge};
 use crate::cli::name::{account, who};
 use crate::cli::office::{Found, Office, people};
 use crate::cli::shown::{outlook_lines, outlook_summary, people_lines, say};
+use crate::cli::word::{Agreed, ruling_of};
 use crate::config::Config;
 use crate::link::Outlook;
 use crate::model::{Account, ClaimKey, ClaimVerdict, UserId};
