@@ -78,13 +78,14 @@ impl Resolver {
     pub async fn resolve(&self, events: Vec<Event>) -> Result<Vec<Fate>, ReplayError> {
         let mut fates = Vec::with_capacity(events.len());
         let mut open = Vec::new();
+        let now = (self.clock)();
         for (at, event) in events.into_iter().enumerate() {
             let follower = matches!(event, Event::Follower(_));
             fates.push(match event {
                 Event::Other => Fate::Other,
                 Event::Dead(app, reason) => Fate::Dead(app, reason),
                 Event::Operator(fact) => Fate::Fact(None, fact),
-                Event::Login(login, Some(resolved)) => Fate::of(&login.app, resolved),
+                Event::Login(login, Some(resolved)) => Fate::of(&login.app, resolved, now),
                 Event::Login(login, None) | Event::Follower(login) => {
                     open.push(Open {
                         at,
@@ -194,7 +195,7 @@ impl Resolver {
     /// Somebody who follows was seen when they came to follow; who does not is nobody new.
     async fn fate(&self, one: &Open, resolved: Resolved) -> Result<Fate, ReplayError> {
         let app = &one.login.app;
-        let fate = Fate::of(app, resolved);
+        let fate = Fate::of(app, resolved, (self.clock)());
         let (true, Some(account), Some(known)) =
             (one.follower, named(&one.login), self.apps.get(app))
         else {
