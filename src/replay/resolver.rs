@@ -136,6 +136,7 @@ impl Resolver {
     }
 
     async fn climb_all(&self, mut open: Vec<Open>, fates: &mut [Fate]) -> Result<(), ReplayError> {
+        let mut before = usize::MAX;
         for round in 0.. {
             let mut left = Vec::new();
             let mut next_at: Option<Millis> = None;
@@ -155,8 +156,9 @@ impl Resolver {
                 return Ok(());
             }
             let asked = self.asks && self.ask_followers().await?;
-            // What was asked just now is to be looked at once more in any case.
-            if !asked {
+            // What was asked is looked at once more, unless that helped nobody: of the erased nothing is kept.
+            let in_vain = std::mem::replace(&mut before, left.len()) == left.len();
+            if !asked || in_vain {
                 left = self.give_up(left, round, fates);
                 if left.is_empty() {
                     return Ok(());
