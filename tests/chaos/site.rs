@@ -156,12 +156,18 @@ impl Site {
         }
     }
 
+    /// Where the login topic ends now. A broker that has only just come back may not say at once.
     pub async fn ends(&self) -> Vec<i64> {
-        let onlooker = Arc::clone(&self.onlooker);
-        let ends = tokio::task::spawn_blocking(move || onlooker.ends())
-            .await
-            .unwrap();
-        ends.expect("the broker is there")
+        let begun = Instant::now();
+        loop {
+            let onlooker = Arc::clone(&self.onlooker);
+            let ends = tokio::task::spawn_blocking(move || onlooker.ends()).await;
+            if let Some(ends) = ends.unwrap() {
+                return ends;
+            }
+            assert!(begun.elapsed() < PATIENCE, "the broker does not come back");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
     }
 
     /// Waits until the group has committed all that stands in the login topic now; how long it took.

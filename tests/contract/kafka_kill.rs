@@ -4,6 +4,7 @@
 
 use super::bus::{Backend, PARTITIONS};
 use super::kafka::{Kafka, settings};
+use crate::services;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Message;
@@ -39,6 +40,8 @@ impl Worker {
         command
             .args([CHILD, "--exact", "--nocapture"])
             .env(WORLD, world.prefix())
+            // Its own search might find another Kafka, or start one.
+            .env("UNILINK_TEST_KAFKA", services::kafka().unwrap())
             .stdout(Stdio::piped())
             .stderr(Stdio::null());
         if let Some(name) = name {
