@@ -178,11 +178,9 @@ async fn killed_and_resumed(services: Option<(&str, &str)>) {
     company.site.settled(process).await;
     company.bound_at_last();
     let process = company.site.serve().await;
-    let said = company
-        .replay(&["--dry-run", "--ask", "--full-speed"])
-        .await;
+    let said = company.replay(&["--dry-run", "--ask"]).await;
     let records = said["records"].as_u64().unwrap();
-    let rate = (records / 8).to_string();
+    let rate = (records / 24).to_string();
 
     let mut child = company.begin(&["replay", "--rate", &rate]);
     let id = company.job("replay", &child).await;

@@ -1,8 +1,11 @@
 //! What is gone through, and what becomes of it.
 
 use super::spec::Progress;
-use crate::model::{Account, AppId, DeadReason, Evidence, Fact, Login, Reason, Sighting};
+use crate::model::{Account, AppId, DeadReason, Evidence, Fact, Login, Millis, Reason, Sighting};
 use crate::resolve::ladder::{Later, Resolved};
+
+/// As long as live workers wait for a session key.
+const WAITED_MS: i64 = 24 * 3_600_000;
 
 /// One thing gone through.
 #[derive(Debug)]
@@ -82,12 +85,12 @@ pub struct Chunk {
 
 impl Fate {
     /// What a resolution comes to where nothing is deferred.
-    pub(super) fn of(app: &AppId, resolved: Resolved) -> Self {
+    pub(super) fn of(app: &AppId, resolved: Resolved, now: Millis) -> Self {
         let app = app.clone();
         match resolved {
             Resolved::Facts(sighting) => Self::Fact(Some(app), Box::new(Fact::Sighting(*sighting))),
             Resolved::Dead(reason, _) => Self::Dead(Some(app), reason),
-            Resolved::Later(later) => match without_waiting(*later) {
+            Resolved::Later(later) => match without_waiting(*later, now) {
                 Some(sighting) => Self::Fact(Some(app), Box::new(Fact::Sighting(sighting))),
                 None => Self::Unanswered(app),
             },
@@ -95,10 +98,14 @@ impl Fate {
     }
 }
 
-/// The account as it stands without what is waited for (a session key): a live worker waits, this work
-/// does not.
-fn without_waiting(later: Later) -> Option<Sighting> {
+/// The account as it stands without what is waited for (a session key): live workers wait for it, for a
+/// day, and may wait still; this work does not.
+fn without_waiting(later: Later, now: Millis) -> Option<Sighting> {
     let sighting = later.interim?;
+    if now.since(sighting.at) < WAITED_MS {
+        // As live workers have it.
+        return Some(sighting);
+    }
     Some(Sighting {
         reason: Some(later.reason.unwrap_or(Reason::NoUnionid)),
         ..sighting

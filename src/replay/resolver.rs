@@ -78,13 +78,14 @@ impl Resolver {
     pub async fn resolve(&self, events: Vec<Event>) -> Result<Vec<Fate>, ReplayError> {
         let mut fates = Vec::with_capacity(events.len());
         let mut open = Vec::new();
+        let now = (self.clock)();
         for (at, event) in events.into_iter().enumerate() {
             let follower = matches!(event, Event::Follower(_));
             fates.push(match event {
                 Event::Other => Fate::Other,
                 Event::Dead(app, reason) => Fate::Dead(app, reason),
                 Event::Operator(fact) => Fate::Fact(None, fact),
-                Event::Login(login, Some(resolved)) => Fate::of(&login.app, resolved),
+                Event::Login(login, Some(resolved)) => Fate::of(&login.app, resolved, now),
                 Event::Login(login, None) | Event::Follower(login) => {
                     open.push(Open {
                         at,
@@ -135,6 +136,7 @@ impl Resolver {
     }
 
     async fn climb_all(&self, mut open: Vec<Open>, fates: &mut [Fate]) -> Result<(), ReplayError> {
+        let mut before = usize::MAX;
         for round in 0.. {
             let mut left = Vec::new();
             let mut next_at: Option<Millis> = None;
@@ -154,8 +156,9 @@ impl Resolver {
                 return Ok(());
             }
             let asked = self.asks && self.ask_followers().await?;
-            // What was asked just now is to be looked at once more in any case.
-            if !asked {
+            // What was asked is looked at once more, unless that helped nobody: of the erased nothing is kept.
+            let in_vain = std::mem::replace(&mut before, left.len()) == left.len();
+            if !asked || in_vain {
                 left = self.give_up(left, round, fates);
                 if left.is_empty() {
                     return Ok(());
@@ -194,7 +197,7 @@ impl Resolver {
     /// Somebody who follows was seen when they came to follow; who does not is nobody new.
     async fn fate(&self, one: &Open, resolved: Resolved) -> Result<Fate, ReplayError> {
         let app = &one.login.app;
-        let fate = Fate::of(app, resolved);
+        let fate = Fate::of(app, resolved, (self.clock)());
         let (true, Some(account), Some(known)) =
             (one.follower, named(&one.login), self.apps.get(app))
         else {

@@ -73,15 +73,16 @@ impl Site {
             remember_codes: true,
             ..Settings::default()
         };
-        Self::of(services, world, settings, clock::system()).await
+        Self::of(services, world, settings, clock::system(), "").await
     }
 
-    /// The same, of another company, at WeChat's own time.
+    /// The same, of another company, at WeChat's own time, with more said of the topics.
     pub async fn of(
         services: Option<(&str, &str)>,
         world: World,
         settings: Settings,
         clock: Clock,
+        topics: &str,
     ) -> Self {
         let sim = Arc::new(Simulator::new(world, settings, clock));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
@@ -102,10 +103,10 @@ impl Site {
             },
         };
         let profile = match &kind {
-            Kind::Embedded => format!("[topics]\nlinked_logins = \"{name}.linked\"\n"),
+            Kind::Embedded => format!("[topics]\n{topics}linked_logins = \"{name}.linked\"\n"),
             Kind::Production { kafka, .. } => format!(
                 "[bus]\nurl = \"kafka://{kafka}\"\ngroup = \"{name}\"\nreplication = 1\n\
-                 [topics]\nlinked_logins = \"{name}.linked\"\nlogins = \"{name}.logins\"\n\
+                 [topics]\n{topics}linked_logins = \"{name}.linked\"\nlogins = \"{name}.logins\"\n\
                  account_links = \"{name}.links\"\nuser_merges = \"{name}.merges\"\n\
                  registers = \"{name}.registers\"\nlink_conflicts = \"{name}.conflicts\"\n\
                  dlq = \"{name}.dlq\"\n"

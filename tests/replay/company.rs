@@ -17,6 +17,8 @@ use unilink::wire::{ErasureWire, Signer};
 
 /// People whom the list of followers is made of.
 pub const PEOPLE: u64 = 1_500;
+/// Enough for a job to be killed between any two of its chunks: none reaches past its partition.
+const PARTITIONS: &str = "logins_partitions = 12\n";
 /// Minutes until the apps are bound, by WeChat's clock.
 const BOUND_AFTER: i64 = 10;
 
@@ -65,7 +67,7 @@ impl Company {
             people: PEOPLE,
             ..Settings::default()
         };
-        let mut site = Site::of(services, world, settings, clock).await;
+        let mut site = Site::of(services, world, settings, clock, PARTITIONS).await;
         let numbers: Vec<AppNo> = site.sim.world().numbers().collect();
         let full = site.config.clone();
         site.config = unbound(&full, &late.to_string());
