@@ -237,7 +237,7 @@ pub(super) async fn tracked(
             .bind(
                 fates
                     .values()
-                    .map(|f| state_word(fate(f.state, erased(&f))))
+                    .map(|f| state_word(fate(f.state, erased(f))))
                     .collect::<Vec<_>>(),
             )
             .bind(fates.values().map(named).collect::<Vec<_>>())
