@@ -181,8 +181,10 @@ mod tests {
     #[test]
     fn a_person_reads_what_became_of_it_and_what_to_do_next() {
         let app = AppId::parse("wx1").expect("valid");
-        let mut counts = Counts::default();
-        counts.records = 1_500;
+        let mut counts = Counts {
+            records: 1_500,
+            ..Counts::default()
+        };
         for _ in 0..3 {
             counts.login_of(&app).unresolved(Reason::NotFollowing);
         }
