@@ -14,7 +14,6 @@ mod dlq;
 mod fleet;
 mod harness;
 mod services;
-#[allow(dead_code, reason = "rebuilds use the rest")]
 #[path = "rebuild/site.rs"]
 mod site;
 #[path = "operators/tables.rs"]
