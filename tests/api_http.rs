@@ -795,15 +795,6 @@ impl unilink::bus::Bus for NoBus {
     async fn publish(&self, _: Vec<unilink::bus::Record>) -> Result<(), unilink::bus::BusError> {
         Ok(())
     }
-
-    async fn offsets_at(
-        &self,
-        _: &Arc<str>,
-        _: unilink::model::Millis,
-    ) -> Result<Vec<i64>, unilink::bus::BusError> {
-        Ok(Vec::new())
-    }
-
     async fn join(&self) -> Result<Arc<dyn unilink::bus::Member>, unilink::bus::BusError> {
         Err(unilink::bus::BusError::Refused("none".into()))
     }
