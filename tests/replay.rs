@@ -17,7 +17,6 @@ mod fleet;
 mod harness;
 mod services;
 #[path = "rebuild/site.rs"]
-#[allow(dead_code, reason = "rebuilds use more of it")]
 mod site;
 
 use company::{Company, PEOPLE, logins};
