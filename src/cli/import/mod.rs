@@ -138,6 +138,12 @@ async fn imported(
             "stopped: {imported} were imported; go on with: {on}"
         )));
     }
+    if done.accounts != survey.good {
+        return Err(Failure::Failed(format!(
+            "{imported} were imported: the file changed meanwhile; run the same command again, which \
+             changes nothing of what is there"
+        )));
+    }
     noted.map_err(|e| {
         Failure::Failed(format!("{imported} were imported; that was not noted: {e}"))
     })?;
