@@ -56,6 +56,19 @@ async fn late_binding(services: Option<(&str, &str)>) {
     assert_eq!(counted["total"]["newly_linked"], 0, "{counted}");
     assert_eq!(company.calls("/cgi-bin/user/info/batchget"), 0);
 
+    // An app that is paused is not asked about, by nobody.
+    let app = company.official();
+    let pause = ["app", "pause", &app, "--note", "not yet", "--yes"];
+    company.site.fleet.done(&pause).await;
+    let paused = company.replay(&["--dry-run", "--ask"]).await;
+    assert_eq!(
+        paused["apps"][&app]["not_asked"]["paused"], people,
+        "{paused}"
+    );
+    assert_eq!(company.calls("/cgi-bin/user/info/batchget"), 0);
+    let resume = ["app", "resume", &app, "--note", "now"];
+    company.site.fleet.done(&resume).await;
+
     // Asked, the answers are remembered.
     let asked = company.replay(&["--dry-run", "--ask"]).await;
     assert_eq!(

@@ -44,6 +44,8 @@ pub enum Fate {
 /// Why something was not asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
+    /// An operator has paused the app.
+    Paused,
     /// The day's quota is spent.
     Quota,
     /// WeChat refuses the app, or this API of it.
@@ -61,6 +63,7 @@ impl Cause {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::Paused => "paused",
             Self::Quota => "quota",
             Self::Refused => "refused",
             Self::Limited => "limited",

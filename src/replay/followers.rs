@@ -152,6 +152,9 @@ impl FollowerSource {
                 Err(Missed::Strange) => return Err(unread("WeChat's answer is none we know")),
                 Err(Missed::Later(until)) => {
                     match self.caller.stopped(&self.app.id) {
+                        Some(Stopped::Paused) => {
+                            return Err(unread("the app is paused: `unilink app resume` it"));
+                        }
                         Some(Stopped::Quota) => return Err(unread("the day's quota is spent")),
                         Some(Stopped::Refused) => {
                             return Err(unread("WeChat refuses the app; the log says why"));

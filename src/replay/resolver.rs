@@ -238,6 +238,7 @@ impl Resolver {
             return Some(Cause::Possible);
         }
         match self.caller.stopped(app) {
+            Some(Stopped::Paused) => Some(Cause::Paused),
             Some(Stopped::Quota) => Some(Cause::Quota),
             Some(Stopped::Refused) => Some(Cause::Refused),
             Some(Stopped::Limited) => (round >= LIMITED_ROUNDS).then_some(Cause::Limited),

@@ -5,11 +5,15 @@ use crate::model::AppId;
 use crate::store::StoreError;
 use crate::telemetry;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// Between two tries to learn which apps are paused, before anything is asked.
 const AGAIN: Duration = Duration::from_millis(500);
+/// Between two looks of who asks beside the workers.
+const LOOK: Duration = Duration::from_secs(5);
 
 impl Parts {
     /// Learns which apps are paused; what waits for one that is no longer is due at once.
@@ -35,6 +39,24 @@ impl Parts {
             tracing::info!(%app, hastened, "the app is resumed");
         }
         Ok(())
+    }
+
+    /// Learns which apps are paused, for who asks beside the workers, and goes on looking until the
+    /// answer is dropped. What waits is the workers' to try.
+    pub(super) async fn heeding_pauses(&self, stop: &CancellationToken) -> JoinSet<()> {
+        self.heed_pauses_first(stop).await;
+        let (store, paused) = (Arc::clone(&self.store), Arc::clone(&self.paused));
+        let mut looking = JoinSet::new();
+        looking.spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK).await;
+                // Not told: all stays as it was.
+                if let Ok(now) = store.paused().await {
+                    paused.set(&now.into_iter().map(|pause| pause.app).collect());
+                }
+            }
+        });
+        looking
     }
 
     /// The same, until it has been learnt once: nobody may ask WeChat before.

@@ -22,6 +22,7 @@ use crate::worker::Decoder;
 use crate::worker::memory::StoreMemory;
 use std::sync::Arc;
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 /// How the work is to be done.
@@ -48,6 +49,8 @@ pub struct Tools {
     pub ground: Arc<dyn Ground>,
     /// Reads records.
     pub decoder: Arc<Decoder>,
+    /// Learns which apps are paused, until this is dropped.
+    _pauses: JoinSet<()>,
     /// Where a shadow is, until this is dropped.
     _dir: Option<TempDir>,
 }
@@ -110,6 +113,7 @@ impl Operating {
             },
             ground,
             decoder: Arc::new(decoder(&parts.config, apps, &parts.keys)?),
+            _pauses: parts.heeding_pauses(stop).await,
             _dir: dir,
         })
     }

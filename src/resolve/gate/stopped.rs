@@ -6,6 +6,8 @@ use crate::model::{AppId, Millis};
 /// What keeps an app from being asked; what lasts longest comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stopped {
+    /// An operator has paused it.
+    Paused,
     /// The day's quota of an API is spent.
     Quota,
     /// WeChat refuses the app, or an API of it.
@@ -18,6 +20,9 @@ impl Gates {
     /// What keeps the app, or an API of it, from being asked at `now`.
     #[must_use]
     pub fn stopped(&self, app: &AppId, now: Millis) -> Option<Stopped> {
+        if self.paused.until(app, now).is_some() {
+            return Some(Stopped::Paused);
+        }
         let apps = self.lock();
         let gate = apps.get(app)?;
         if gate.breaker.refusals > 0 {
