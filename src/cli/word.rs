@@ -40,7 +40,7 @@ impl Agreed {
             ends.len() == 1 && !ends.contains(&None)
         };
         let mut joined = step.joined().into_iter();
-        joined.all(|(person, _)| self.links || as_agreed(&person.accounts) || true)
+        joined.all(|(person, _)| self.links && as_agreed(&person.accounts))
     }
 }
 

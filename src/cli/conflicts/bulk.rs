@@ -224,7 +224,7 @@ impl Bulk {
     fn refuse(&self, groups: &[Group]) -> Result<(), Failure> {
         let joining = groups.iter().filter(|g| !g.outlook.joined().is_empty());
         match joining.count() {
-            n if n > 9 && !self.allow_links => Err(Failure::Usage(format!(
+            n if n > 0 && !self.allow_links => Err(Failure::Usage(format!(
                 "{n} groups would have users joined of several that are apart now (JOINED above): choose \
                  other claims, all of a unionid's for instance, or add --allow-links if they are the \
                  same people"

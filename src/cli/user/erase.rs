@@ -47,7 +47,7 @@ pub(super) async fn run(config: Config, args: EraseArgs) -> Result<(), Failure> 
         accounts.len()
     );
     args.deed.consent.to(&summary)?;
-    let erased_at = office.now().plus(60_000);
+    let erased_at = office.now();
     let again = self::accounts(&office, &named, alone.as_ref()).await?;
     if again.as_ref() != Some(&accounts) {
         let why =

@@ -144,7 +144,7 @@ impl SqliteStore {
     ) -> Result<(), StoreError> {
         let mut seen = self.write_changes(&mut tx, planned).await?;
         seen |= super::deferred::write(self, &mut tx, batch, planned).await?;
-
+        self.end_waiting(&mut tx, &planned.changes).await?;
         super::write::tracked(&mut tx, batch, &planned.gone).await?;
         super::write::positions(&mut tx, &batch.positions).await?;
         self.write_outbox(&mut tx, &planned.outbox).await?;
