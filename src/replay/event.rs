@@ -2,6 +2,7 @@
 
 use super::spec::Progress;
 use crate::model::{Account, AppId, DeadReason, Evidence, Fact, Login, Millis, Reason, Sighting};
+use crate::resolve::gate::Stopped;
 use crate::resolve::ladder::{Later, Resolved};
 
 /// As long as live workers wait for a session key.
@@ -56,6 +57,17 @@ pub enum Cause {
     NoAnswer,
     /// Nobody was to be asked: it can be.
     Possible,
+}
+
+impl From<Stopped> for Cause {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Paused => Self::Paused,
+            Stopped::Quota => Self::Quota,
+            Stopped::Refused => Self::Refused,
+            Stopped::Limited => Self::Limited,
+        }
+    }
 }
 
 impl Cause {

@@ -238,10 +238,8 @@ impl Resolver {
             return Some(Cause::Possible);
         }
         match self.caller.stopped(app) {
-            Some(Stopped::Paused) => Some(Cause::Paused),
-            Some(Stopped::Quota) => Some(Cause::Quota),
-            Some(Stopped::Refused) => Some(Cause::Refused),
-            Some(Stopped::Limited) => (round >= LIMITED_ROUNDS).then_some(Cause::Limited),
+            Some(Stopped::Limited) if round < LIMITED_ROUNDS => None,
+            Some(stopped) => Some(stopped.into()),
             None => (round >= ROUNDS).then_some(Cause::NoAnswer),
         }
     }
