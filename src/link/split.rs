@@ -30,6 +30,34 @@ pub fn split(
     cause: &EventId,
     rules: &Rules,
 ) -> Split {
+    let after = |rejected: &BTreeSet<ClaimKey>| {
+        let facts: Vec<Fact> = rejected.iter().map(|key| reject(key, cause)).collect();
+        match plan(view, &facts, rules, LATEST) {
+            Outcome::Read(keys) => Err(keys),
+            Outcome::Done(done) => Ok(*done),
+        }
+    };
+    let parted = parted(view, (apart, rest), &after).and_then(|(rejected, changes)| {
+        let (rejected, changes) = spared(view, (apart, rest), (rejected, changes), &after)?;
+        Ok((rejected, Box::new(Outlook::of(view, &changes))))
+    });
+    match parted {
+        Ok((rejected, outlook)) => Split::Reject(rejected, outlook),
+        Err(keys) => Split::Read(keys),
+    }
+}
+
+/// Rejected claims, and what changes by that.
+type Parted = (BTreeSet<ClaimKey>, Changes);
+/// What changes once these claims are rejected; or what has to be read to tell.
+type After<'a> = dyn Fn(&BTreeSet<ClaimKey>) -> Result<Changes, Keys> + 'a;
+
+/// Rejects until the two are apart.
+fn parted(
+    view: &View,
+    (apart, rest): (&BTreeSet<Account>, &BTreeSet<Account>),
+    after: &After<'_>,
+) -> Result<Parted, Keys> {
     let mut rejected: BTreeSet<ClaimKey> = BTreeSet::new();
     let mut changes = Changes::default();
     // Ends: each round rejects more of the claims that there are.
@@ -39,14 +67,31 @@ pub fn split(
         let before = rejected.len();
         rejected.extend(more.into_iter().cloned());
         if rejected.len() == before {
-            let outlook = Box::new(Outlook::of(view, &changes));
-            return Split::Reject(rejected, outlook);
+            return Ok((rejected, changes));
         }
-        let facts: Vec<Fact> = rejected.iter().map(|key| reject(key, cause)).collect();
-        match plan(view, &facts, rules, LATEST) {
-            Outcome::Read(keys) => return Split::Read(keys),
-            Outcome::Done(done) => changes = *done,
+        changes = after(&rejected)?;
+    }
+}
+
+/// Leaves out those that need not be rejected: what was rejected later may have made them harmless.
+fn spared(
+    view: &View,
+    (apart, rest): (&BTreeSet<Account>, &BTreeSet<Account>),
+    (mut rejected, mut changes): Parted,
+    after: &After<'_>,
+) -> Result<Parted, Keys> {
+    // Ends: each round leaves out one.
+    'all: loop {
+        for key in &rejected {
+            let mut less = rejected.clone();
+            less.remove(key);
+            let without = after(&less)?;
+            if parting(&links(view, &without), apart, rest).is_empty() {
+                (rejected, changes) = (less, without);
+                continue 'all;
+            }
         }
+        return Ok((rejected, changes));
     }
 }
 
