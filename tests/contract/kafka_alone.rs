@@ -179,7 +179,7 @@ async fn a_name_that_is_given_twice_is_refused_to_the_first() {
     while done == Committed::Void && begun.elapsed() < PATIENCE {
         // The first one's late unit fenced this one's producer, and may have made one more in its place.
         let (term, _) = given(&*second).await;
-        done = second.commit(unit(term, 0, 1, good)).await.unwrap();
+        done = second.commit(unit(term, 0, 1, good.clone())).await.unwrap();
     }
     assert_eq!(done, Committed::Visible);
     let bus = world.client().await;
