@@ -400,13 +400,13 @@ async fn silence_and_slow_drips_end_in_time() {
 #[tokio::test]
 async fn an_endless_body_is_given_up_at_its_limit() {
     // Endless in effect: twice the limit, then silence. Only the limit ends it at once.
-    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n200000\r\n";
-    let bytes = [&head[..], &vec![b' '; 1 << 20]].concat();
+    let head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n400000\r\n";
+    let bytes = [&head[..], &vec![b' '; 2 << 20]].concat();
     let server = Server::saying(Reply::Bytes(bytes)).await;
     let got = exchange(&server.hurried(), CODE).await;
     let got = got.expect_err("an error");
     assert_eq!(got.kind, CallFailure::Broken, "{got}");
-    assert_eq!(got.detail.as_deref(), Some("longer than 524288 bytes"));
+    assert_eq!(got.detail.as_deref(), Some("longer than 1048576 bytes"));
 }
 
 #[tokio::test]
