@@ -9,10 +9,10 @@ use super::work::{Made, Work};
 use super::work_args::WorkArgs;
 use crate::config::Config;
 use crate::model::{App, AppId, AppKind, EventId};
+use crate::replay::Source;
 use crate::replay::accounts::AccountSource;
 use crate::replay::followers::FollowerSource;
 use crate::replay::spec::{Accounts, Spec, What};
-use crate::replay::{Source, job};
 use crate::store::{State, Which};
 use clap::Args;
 use std::sync::Arc;
@@ -53,8 +53,7 @@ pub async fn run(config: Config, args: BackfillArgs) -> Result<(), Failure> {
     }
     let (job, spec) = match &work.resume {
         Some(id) => {
-            let job = job_named(&operating, KIND, id).await?;
-            let spec = job::spec(&job).map_err(Failure::failed)?;
+            let (job, spec) = job_named(&operating, KIND, id).await?;
             (Some(job), spec)
         }
         None => match begun(&operating, &args).await? {

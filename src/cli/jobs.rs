@@ -8,7 +8,7 @@ use super::work_args::WorkArgs;
 use crate::bus::BusError;
 use crate::model::Millis;
 use crate::replay::counts::Counts;
-use crate::replay::spec::{Progress, What};
+use crate::replay::spec::{Progress, Spec, What};
 use crate::replay::{Watch, job};
 use crate::store::Job;
 use serde_json::json;
@@ -65,11 +65,15 @@ impl Watch for Watching {
     }
 }
 
-/// Finds the job that is to be gone on with.
+/// Finds the job that is to be gone on with, and what it is to do.
 ///
 /// # Errors
 /// Wrong use: there is none, it is done, or it is another command's.
-pub async fn job_named(operating: &Operating, kind: &str, id: &str) -> Result<Job, Failure> {
+pub async fn job_named(
+    operating: &Operating,
+    kind: &str,
+    id: &str,
+) -> Result<(Job, Spec), Failure> {
     let jobs = operating.store.jobs(LISTED).await;
     let jobs = jobs.map_err(Failure::failed)?;
     let mut found = jobs
@@ -92,7 +96,8 @@ pub async fn job_named(operating: &Operating, kind: &str, id: &str) -> Result<Jo
             "--resume: that job is done; {list}"
         )));
     }
-    Ok(job)
+    let spec = job::spec(&job).map_err(Failure::failed)?;
+    Ok((job, spec))
 }
 
 /// Shows the jobs of a command.

@@ -10,9 +10,9 @@ use crate::bus::TopicSpec;
 use crate::clock::{Clock, parse_duration};
 use crate::config::Config;
 use crate::model::{AppId, Millis};
+use crate::replay::Source;
 use crate::replay::logins::LoginSource;
 use crate::replay::spec::{Logins, Spec, What};
-use crate::replay::{Source, job};
 use clap::Args;
 use std::collections::BTreeMap;
 use std::str::FromStr;
@@ -123,8 +123,7 @@ pub async fn run(config: Config, args: ReplayArgs) -> Result<(), Failure> {
     }
     let (job, spec) = match &work.resume {
         Some(id) => {
-            let job = job_named(&operating, KIND, id).await?;
-            let spec = job::spec(&job).map_err(Failure::failed)?;
+            let (job, spec) = job_named(&operating, KIND, id).await?;
             (Some(job), spec)
         }
         None => {

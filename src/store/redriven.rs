@@ -4,6 +4,7 @@
 use super::StoreError;
 use crate::model::Millis;
 use async_trait::async_trait;
+use rustc_hash::FxHashMap;
 
 /// A dead letter's place on its topic: partition and offset.
 pub type LetterPlace = (u32, i64);
@@ -59,4 +60,16 @@ pub trait Redrives: Send + Sync {
 
     /// Forgets the letters of a partition that the topic has dropped: those below `first`.
     async fn forget_redrives(&self, partition: u32, first: i64) -> Result<(), StoreError>;
+}
+
+/// What is known of each letter, in the order of the question. Another letter at the same place, after the
+/// topic was made anew, is not the one that was asked about.
+pub(super) fn as_asked(
+    letters: &[(LetterPlace, Millis)],
+    known: Vec<Redriven>,
+) -> Vec<Option<Redriven>> {
+    let known: FxHashMap<_, _> = (known.into_iter())
+        .map(|one| ((one.letter.place, one.letter.stamp), one))
+        .collect();
+    letters.iter().map(|key| known.get(key).cloned()).collect()
 }

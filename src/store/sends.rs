@@ -74,6 +74,16 @@ pub(super) struct Row {
     pub sent: bool,
 }
 
+impl From<Row> for Sending {
+    fn from(row: Row) -> Self {
+        Self {
+            holder: row.holder,
+            until: row.until,
+            sent: row.sent,
+        }
+    }
+}
+
 /// The claims of a batch, of several for one code the first.
 pub(super) fn first_each(claims: &[Claim]) -> Vec<Claim> {
     let mut first = claims.to_vec();

@@ -4,6 +4,7 @@ use super::PostgresStore;
 use super::rows::{get, int32, millis, small};
 use super::session::query;
 use crate::model::Millis;
+use crate::store::redriven::as_asked;
 use crate::store::{LetterPlace, Redrive, Redriven, Redrives, StoreError};
 use async_trait::async_trait;
 use sqlx::postgres::PgRow;
@@ -48,16 +49,9 @@ impl Redrives for PostgresStore {
     ) -> Result<Vec<Option<Redriven>>, StoreError> {
         let (partitions, offsets) = columns(letters.iter().map(|(place, _)| *place));
         let read = query(READ).bind(partitions).bind(offsets);
-        let mut known = BTreeMap::new();
-        for row in self.read(read).await? {
-            let one = redriven(&row)?;
-            known.insert(one.letter.place, one);
-        }
-        let found = letters.iter().map(|(place, stamp)| {
-            let one = known.get(place).filter(|one| one.letter.stamp == *stamp);
-            one.cloned()
-        });
-        Ok(found.collect())
+        let known = self.read(read).await?;
+        let known: Result<Vec<Redriven>, StoreError> = known.iter().map(redriven).collect();
+        Ok(as_asked(letters, known?))
     }
 
     async fn begin_redrive(

@@ -85,18 +85,7 @@ impl PostgresStore {
         let keys: Vec<&[u8]> = codes.iter().map(|c| c.0.as_slice()).collect();
         let mut found = FxHashMap::default();
         for row in self.read(query(READ).bind(keys)).await? {
-            let Row {
-                holder,
-                until,
-                sent,
-                ..
-            } = read(&row)?;
-            let sending = Sending {
-                holder,
-                until,
-                sent,
-            };
-            found.insert(CodeKey(blob32(&row, 0)?), sending);
+            found.insert(CodeKey(blob32(&row, 0)?), read(&row)?.into());
         }
         Ok(codes.iter().map(|c| found.get(c).copied()).collect())
     }

@@ -4,10 +4,10 @@ use super::SqliteStore;
 use super::rows::{get, millis, small};
 use crate::model::Millis;
 use crate::sqlite::{Select, Val};
+use crate::store::redriven::as_asked;
 use crate::store::{LetterPlace, Redrive, Redriven, Redrives, StoreError};
 use async_trait::async_trait;
 use sqlx::sqlite::SqliteRow;
-use std::collections::BTreeMap;
 
 macro_rules! columns {
     () => {
@@ -50,16 +50,9 @@ impl Redrives for SqliteStore {
             .iter()
             .flat_map(|((p, o), _)| [(*p).into(), (*o).into()]);
         let mut snapshot = self.file.snapshot().await?;
-        let mut known = BTreeMap::new();
-        for row in snapshot.many(&READ, keys.collect()).await? {
-            let one = redriven(&row)?;
-            known.insert(one.letter.place, one);
-        }
-        let found = letters.iter().map(|(place, stamp)| {
-            let one = known.get(place).filter(|one| one.letter.stamp == *stamp);
-            one.cloned()
-        });
-        Ok(found.collect())
+        let known = snapshot.many(&READ, keys.collect()).await?;
+        let known: Result<Vec<Redriven>, StoreError> = known.iter().map(redriven).collect();
+        Ok(as_asked(letters, known?))
     }
 
     async fn begin_redrive(

@@ -84,18 +84,7 @@ impl SqliteStore {
         let keys = codes.iter().map(|c| key(*c)).collect();
         let mut found = FxHashMap::default();
         for row in snapshot.many(&READ, keys).await? {
-            let Row {
-                holder,
-                until,
-                sent,
-                ..
-            } = read(&row)?;
-            let sending = Sending {
-                holder,
-                until,
-                sent,
-            };
-            found.insert(CodeKey(blob32(&row, 0)?), sending);
+            found.insert(CodeKey(blob32(&row, 0)?), read(&row)?.into());
         }
         Ok(codes.iter().map(|c| found.get(c).copied()).collect())
     }
