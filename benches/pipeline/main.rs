@@ -145,8 +145,13 @@ async fn main() {
     let stock = bench.ground.name();
     let loads = Loads::new(bench.options.stored);
     bench.stock(&stock, &loads).await;
-    if bench.wants(Part::Throughput) {
+    if [Part::Throughput, Part::Latency, Part::Again]
+        .iter()
+        .any(|p| bench.wants(*p))
+    {
         bench.warm(&loads, &stock).await;
+    }
+    if bench.wants(Part::Throughput) {
         for load in bench.options.loads.clone() {
             bench.load(load, &loads, &stock).await;
         }

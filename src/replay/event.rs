@@ -2,11 +2,9 @@
 
 use super::spec::Progress;
 use crate::model::{Account, AppId, DeadReason, Evidence, Fact, Login, Millis, Reason, Sighting};
+use crate::resolve::KEY_WAIT_MS;
 use crate::resolve::gate::Stopped;
 use crate::resolve::ladder::{Later, Resolved};
-
-/// As long as live workers wait for a session key.
-const WAITED_MS: i64 = 24 * 3_600_000;
 
 /// One thing gone through.
 #[derive(Debug)]
@@ -117,7 +115,7 @@ impl Fate {
 /// day, and may wait still; this work does not.
 fn without_waiting(later: Later, now: Millis) -> Option<Sighting> {
     let sighting = later.interim?;
-    if now.since(sighting.at) < WAITED_MS {
+    if now.since(sighting.at) < KEY_WAIT_MS {
         // As live workers have it.
         return Some(sighting);
     }

@@ -16,6 +16,7 @@ use crate::resolve::codes::Api;
 use crate::resolve::gate::Stopped;
 use crate::resolve::ladder::{Ladder, Resolved};
 use crate::resolve::ports::MemoryFault;
+use crate::store::HELD_KEYS;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +31,6 @@ const LIMITED_ROUNDS: u32 = 40;
 const LONGEST_PAUSE_MS: i64 = 61_000;
 /// Batches of followers that are asked about at once.
 const BATCHES: usize = 4;
-/// Session keys that a store keeps of an account.
-const HELD_KEYS: usize = 3;
 
 /// What resolves windows.
 pub struct Resolver {

@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// An answer is good for this long: a day, as the quotas are.
+/// An answer to an operator's question is good for this long, in milliseconds: a day, as the quotas are.
 pub const ANSWERS_MS: i64 = 24 * 3_600_000;
 
 /// Files that an account was told of as one that something could be asked about.

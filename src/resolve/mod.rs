@@ -40,5 +40,7 @@ pub mod tokens;
 mod turns;
 pub mod wechat;
 
+pub use session_keys::KEY_WAIT_MS;
+
 #[cfg(test)]
 mod tests;

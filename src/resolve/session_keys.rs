@@ -11,8 +11,8 @@ use super::rungs::Attempt;
 use super::wechat::Client;
 use crate::model::{App, AppKind, DeadReason, EncryptedData, Method, Millis, Reason, Secret};
 
-/// How long encrypted data waits for its session key.
-pub(super) const KEY_WAIT_MS: i64 = 24 * 3_600_000;
+/// How long encrypted data waits for its session key, in milliseconds.
+pub const KEY_WAIT_MS: i64 = 24 * 3_600_000;
 
 /// What data that no key opened waits for.
 pub(super) enum KeyWait {

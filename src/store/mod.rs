@@ -25,8 +25,8 @@ pub use rebuild::{Buried, Move, Origin, Rebirth, Rebuild, UnderWay};
 pub use redriven::{LetterPlace, Redrive, Redriven, Redrives};
 pub use sends::{Claim, Claimed, NOTICE_MS, Release, Sending};
 pub use types::{
-    AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, Held, Identity, Mac,
-    OutboxRow, Position, Prune, Settled, Spent, StoreError, Totals, Tracked, TrackedState,
+    AppToken, Batch, Birth, CodeKey, Deferred, FoundAccount, FoundUser, HELD_KEYS, Held, Identity,
+    Mac, OutboxRow, Position, Prune, Settled, Spent, StoreError, Totals, Tracked, TrackedState,
     WaitsFor, Write,
 };
 

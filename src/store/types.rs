@@ -12,6 +12,10 @@ use uuid::Uuid;
 /// A keyed hash: what outlives an erasure is found by it. The same for the life of a store.
 pub type Mac = Arc<dyn Fn(&str) -> [u8; 32] + Send + Sync>;
 
+/// Session keys that are kept of an account, the newest. The statements of both adapters hold the same
+/// number; the contract compares.
+pub const HELD_KEYS: usize = 3;
+
 /// What a store is told at birth and holds against every later opening.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Birth {

@@ -1,7 +1,10 @@
 //! Records as librdkafka has them, and the relay's position as the metadata of a group's offset.
 
+use super::catalog::Placed;
 use crate::bus::{Record, RelayPosition, Stored};
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
+use rdkafka::util::IntoOpaque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use uuid::Uuid;
 
@@ -39,8 +42,23 @@ fn headers<H: Headers>(headers: &H) -> Vec<(String, Vec<u8>)> {
     })
 }
 
+/// A record to be written, and what its delivery is told with.
+pub fn outgoing<O: IntoOpaque>(placed: &Placed, opaque: O) -> BaseRecord<'_, Vec<u8>, Vec<u8>, O> {
+    let record = &placed.record;
+    let mut base = BaseRecord::with_opaque_to(&record.topic, opaque)
+        .partition(placed.partition)
+        .key(&record.key);
+    if let Some(value) = &record.value {
+        base = base.payload(value);
+    }
+    if let Some(headers) = owned_headers(record) {
+        base = base.headers(headers);
+    }
+    base
+}
+
 /// The headers of a record to be written; none of their names holds a zero byte.
-pub fn owned_headers(record: &Record) -> Option<OwnedHeaders> {
+fn owned_headers(record: &Record) -> Option<OwnedHeaders> {
     if record.headers.is_empty() {
         return None;
     }

@@ -1,7 +1,7 @@
 //! Publishing: one idempotent producer that everybody shares, so that what comes together travels
 //! together. A caller is answered once the brokers have all of its records.
 
-use super::catalog::{Catalog, Placed};
+use super::catalog::Catalog;
 use super::settings::{KafkaSettings, refused};
 use super::talk::Talk;
 use super::{codec, fault};
@@ -10,7 +10,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseRecord, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{ProducerContext, ThreadedProducer};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -130,7 +130,8 @@ impl Publisher {
         });
         let producer = self.producer(catalog)?;
         for one in &placed {
-            if let Err(error) = send(&producer, one, &caller) {
+            let record = codec::outgoing(one, Arc::clone(&caller));
+            if let Err((error, _)) = producer.send(record) {
                 caller.fail(fault::of(&publishing(&one.record.topic), &error));
                 break;
             }
@@ -175,18 +176,4 @@ fn producer(settings: &KafkaSettings, catalog: &Arc<Catalog>) -> Result<Arc<Prod
     };
     let made = settings.publisher().create_with_context(context);
     Ok(Arc::new(made.map_err(refused)?))
-}
-
-fn send(producer: &Producer, placed: &Placed, caller: &Arc<Caller>) -> Result<(), KafkaError> {
-    let record = &placed.record;
-    let mut base = BaseRecord::with_opaque_to(&record.topic, Arc::clone(caller))
-        .partition(placed.partition)
-        .key(&record.key);
-    if let Some(value) = &record.value {
-        base = base.payload(value);
-    }
-    if let Some(headers) = codec::owned_headers(record) {
-        base = base.headers(headers);
-    }
-    producer.send(base).map_err(|(error, _)| error)
 }

@@ -18,8 +18,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
-use std::sync::{Arc, Mutex, PoisonError};
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long one call may take.
@@ -73,16 +73,23 @@ impl ClientContext for Units {
     }
 }
 
+impl Units {
+    fn undelivered(&self) -> MutexGuard<'_, Option<KafkaError>> {
+        let first = self.undelivered.lock();
+        first.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self) -> bool {
+        self.undelivered().is_some()
+    }
+}
+
 impl ProducerContext for Units {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, _)) = result {
-            let mut first = self
-                .undelivered
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| error.clone());
+            self.undelivered().get_or_insert_with(|| error.clone());
         }
     }
 }
@@ -167,13 +174,14 @@ impl Transactor {
                 Ok(Outcome::Void)
             }
             Err(Trouble::Abort(error)) => {
+                let undelivered = producer.in_flight_count() > 0 || producer.context().failed();
                 let aborted = self.desk.call(|| producer.abort_transaction(CALL))?;
                 if let Err(failure) = &aborted {
                     tracing::warn!(error = %failure, "a unit could not be aborted");
                 }
                 // A record that was not delivered leaves a gap in its partition's numbering, at
                 // which the brokers would stop the next unit.
-                if aborted.is_err() || matches!(error, KafkaError::MessageProduction(_)) {
+                if aborted.is_err() || undelivered {
                     self.drop_producer()?;
                 }
                 match error.rdkafka_error_code() {
@@ -197,7 +205,9 @@ impl Transactor {
         metadata: &ConsumerGroupMetadata,
     ) -> Result<(), Trouble> {
         producer.begin_transaction().map_err(Trouble::of)?;
-        self.produce(producer, &work.records)?;
+        let deadline = Instant::now() + self.settings.transaction_timeout();
+        self.hand_over(producer, &work.records, deadline)?;
+        // While the records are on their way.
         if !work.progress.is_empty() {
             let onlookers = self.onlookers.as_ref();
             let onlookers = onlookers.ok_or(Trouble::Abort(KafkaError::Canceled))?;
@@ -212,23 +222,21 @@ impl Transactor {
                 .call(|| producer.send_offsets_to_transaction(&relay, second, CALL))?;
             sent.map_err(Trouble::of)?;
         }
+        self.delivered(producer, deadline)?;
         let committed = self.desk.call(|| producer.commit_transaction(CALL))?;
         committed.map_err(Trouble::of)
     }
 
-    /// Hands the records over and waits until the brokers have them.
-    fn produce(&self, producer: &Transactional, records: &[Placed]) -> Result<(), Trouble> {
-        let context = producer.context();
-        let failure = || {
-            let mut first = context.undelivered.lock();
-            first
-                .as_mut()
-                .map_or_else(|e| e.get_mut().take(), |f| f.take())
-        };
-        failure();
-        let deadline = Instant::now() + self.settings.transaction_timeout();
+    /// Gives the records to the client library, which sends them.
+    fn hand_over(
+        &self,
+        producer: &Transactional,
+        records: &[Placed],
+        deadline: Instant,
+    ) -> Result<(), Trouble> {
+        producer.context().undelivered().take();
         for placed in records {
-            while let Err(error) = send(producer, placed) {
+            while let Err((error, _)) = producer.send(codec::outgoing(placed, ())) {
                 if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
                     return Err(Trouble::Abort(error));
                 }
@@ -238,14 +246,19 @@ impl Transactor {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Waits until the brokers have all records.
+    fn delivered(&self, producer: &Transactional, deadline: Instant) -> Result<(), Trouble> {
         while producer.in_flight_count() > 0 {
             self.step(producer)?;
             if Instant::now() > deadline {
                 return Err(Trouble::Unknown(late()));
             }
         }
-        match failure() {
-            Some(error) => Err(Trouble::Abort(error)),
+        match &*producer.context().undelivered() {
+            Some(error) => Err(Trouble::Abort(error.clone())),
             None => Ok(()),
         }
     }
@@ -329,18 +342,4 @@ impl Trouble {
 /// Deliveries that take too long.
 fn late() -> KafkaError {
     KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)
-}
-
-fn send(producer: &Transactional, placed: &Placed) -> Result<(), KafkaError> {
-    let record = &placed.record;
-    let mut base = BaseRecord::to(&record.topic)
-        .partition(placed.partition)
-        .key(&record.key);
-    if let Some(value) = &record.value {
-        base = base.payload(value);
-    }
-    if let Some(headers) = codec::owned_headers(record) {
-        base = base.headers(headers);
-    }
-    producer.send(base).map_err(|(error, _)| error)
 }

@@ -3,6 +3,7 @@
 
 use super::Parts;
 use crate::model::{App, AppId, Millis};
+use crate::resolve::book::ANSWERS_MS;
 use crate::store::{Prune, StoreError};
 use crate::telemetry;
 use std::time::Duration;
@@ -16,8 +17,6 @@ const GAUGES: Duration = Duration::from_secs(5);
 const TRACKED_MS: i64 = 24 * 3_600_000;
 /// Session keys of accounts that stay unresolved; WeChat's own die much sooner.
 pub(super) const SESSION_KEYS_MS: i64 = 30 * 24 * 3_600_000;
-/// What WeChat answered to an operator's question is good for a day.
-pub const ANSWERS_MS: i64 = 24 * 3_600_000;
 /// Dead letters can be redriven while they last; the ledger lasts longer than both topics.
 const LEDGER_SLACK_MS: i64 = 24 * 3_600_000;
 

@@ -3,7 +3,9 @@
 use super::Home;
 use super::fixtures::*;
 use unilink::model::{Account, Changes, Millis};
-use unilink::store::{Batch, Claim, CodeKey, Prune, Spent, Store, Tracked, TrackedState};
+use unilink::store::{
+    Batch, Claim, CodeKey, HELD_KEYS, Prune, Spent, Store, Tracked, TrackedState,
+};
 use uuid::Uuid;
 
 fn spent(n: u8, account: Option<Account>, answer: &str) -> Spent {
@@ -99,6 +101,7 @@ pub async fn the_newest_keys_are_held(home: &dyn Home) {
         .expect("reads");
     assert!(held[0].keys.is_empty() && !held[0].resolved);
     assert_eq!(held[1].keys, [sealed(9), sealed(7), sealed(5)]);
+    assert_eq!(held[1].keys.len(), HELD_KEYS);
     assert_eq!(held[2], held[1]);
 }
 
