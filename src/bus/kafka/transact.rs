@@ -27,6 +27,8 @@ const CALL: Duration = Duration::from_secs(10);
 /// Pause while no delivery is told. The client library's own waits will not do: its flush goes in
 /// steps of 100 ms, and its poll spins through the last millisecond of a timeout.
 const STEP: Duration = Duration::from_micros(500);
+/// How long a unit that is stopped waits to be told of the record that was the cause.
+const CAUSE: Duration = Duration::from_secs(1);
 /// How often an idle client's events are looked at.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -77,10 +79,6 @@ impl Units {
     fn undelivered(&self) -> MutexGuard<'_, Option<KafkaError>> {
         let first = self.undelivered.lock();
         first.unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn failed(&self) -> bool {
-        self.undelivered().is_some()
     }
 }
 
@@ -174,7 +172,8 @@ impl Transactor {
                 Ok(Outcome::Void)
             }
             Err(Trouble::Abort(error)) => {
-                let undelivered = producer.in_flight_count() > 0 || producer.context().failed();
+                let failed = producer.context().undelivered().is_some();
+                let undelivered = failed || producer.in_flight_count() > 0;
                 let aborted = self.desk.call(|| producer.abort_transaction(CALL))?;
                 if let Err(failure) = &aborted {
                     tracing::warn!(error = %failure, "a unit could not be aborted");
@@ -205,35 +204,44 @@ impl Transactor {
         metadata: &ConsumerGroupMetadata,
     ) -> Result<(), Trouble> {
         producer.begin_transaction().map_err(Trouble::of)?;
-        let deadline = Instant::now() + self.settings.transaction_timeout();
-        self.hand_over(producer, &work.records, deadline)?;
+        let deadline = self.hand_over(producer, &work.records)?;
         // While the records are on their way.
-        if !work.progress.is_empty() {
-            let onlookers = self.onlookers.as_ref();
-            let onlookers = onlookers.ok_or(Trouble::Abort(KafkaError::Canceled))?;
-            let (input, relay) = onlookers.lists(&work.progress).map_err(Trouble::Abort)?;
-            let sent = self
-                .desk
-                .call(|| producer.send_offsets_to_transaction(&input, metadata, CALL))?;
-            sent.map_err(Trouble::of)?;
-            let second = onlookers.relay_metadata();
-            let sent = self
-                .desk
-                .call(|| producer.send_offsets_to_transaction(&relay, second, CALL))?;
-            sent.map_err(Trouble::of)?;
+        let offsets = self.offsets(producer, work, metadata);
+        if let Err(Trouble::Abort(_)) = offsets
+            && let Err(Trouble::Abort(cause)) = self.delivered(producer, Instant::now() + CAUSE)
+        {
+            // A record that was refused stops the offsets too.
+            return Err(Trouble::Abort(cause));
         }
+        offsets?;
         self.delivered(producer, deadline)?;
-        let committed = self.desk.call(|| producer.commit_transaction(CALL))?;
-        committed.map_err(Trouble::of)
+        let commit = || producer.commit_transaction(CALL);
+        self.desk.call(commit)?.map_err(Trouble::of)
     }
 
-    /// Gives the records to the client library, which sends them.
-    fn hand_over(
+    /// Sends where the group and the relay stand.
+    fn offsets(
         &self,
         producer: &Transactional,
-        records: &[Placed],
-        deadline: Instant,
+        work: &Work,
+        metadata: &ConsumerGroupMetadata,
     ) -> Result<(), Trouble> {
+        if work.progress.is_empty() {
+            return Ok(());
+        }
+        let onlookers = self.onlookers.as_ref();
+        let onlookers = onlookers.ok_or(Trouble::Abort(KafkaError::Canceled))?;
+        let (input, relay) = onlookers.lists(&work.progress).map_err(Trouble::Abort)?;
+        for (offsets, group) in [(input, metadata), (relay, onlookers.relay_metadata())] {
+            let send = || producer.send_offsets_to_transaction(&offsets, group, CALL);
+            self.desk.call(send)?.map_err(Trouble::of)?;
+        }
+        Ok(())
+    }
+
+    /// Gives the records to the client library, which sends them; says until when.
+    fn hand_over(&self, producer: &Transactional, records: &[Placed]) -> Result<Instant, Trouble> {
+        let deadline = Instant::now() + self.settings.transaction_timeout();
         producer.context().undelivered().take();
         for placed in records {
             while let Err((error, _)) = producer.send(codec::outgoing(placed, ())) {
@@ -246,20 +254,19 @@ impl Transactor {
                 }
             }
         }
-        Ok(())
+        Ok(deadline)
     }
 
-    /// Waits until the brokers have all records.
+    /// Waits until the brokers have all records, or one is known as undelivered.
     fn delivered(&self, producer: &Transactional, deadline: Instant) -> Result<(), Trouble> {
-        while producer.in_flight_count() > 0 {
-            self.step(producer)?;
-            if Instant::now() > deadline {
-                return Err(Trouble::Unknown(late()));
+        loop {
+            let failed = producer.context().undelivered().clone();
+            match failed {
+                Some(error) => return Err(Trouble::Abort(error)),
+                None if producer.in_flight_count() == 0 => return Ok(()),
+                None if Instant::now() > deadline => return Err(Trouble::Unknown(late())),
+                None => self.step(producer)?,
             }
-        }
-        match &*producer.context().undelivered() {
-            Some(error) => Err(Trouble::Abort(error.clone())),
-            None => Ok(()),
         }
     }
 
@@ -305,8 +312,7 @@ impl Transactor {
             undelivered: Mutex::new(None),
         };
         let config = self.settings.transactional(&self.id);
-        let made: Result<Transactional, KafkaError> = config.create_with_context(context);
-        let producer = match made {
+        let producer: Transactional = match config.create_with_context(context) {
             Ok(producer) => producer,
             Err(error) => return Ok(Err(refused(error))),
         };
@@ -339,7 +345,6 @@ impl Trouble {
     }
 }
 
-/// Deliveries that take too long.
 fn late() -> KafkaError {
     KafkaError::Flush(RDKafkaErrorCode::OperationTimedOut)
 }
