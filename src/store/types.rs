@@ -157,7 +157,7 @@ pub struct Deferred {
     pub has_code: bool,
     /// What it waits for.
     pub waits_for: WaitsFor,
-    /// When it is due.
+    /// When it is due. Of one that was taken: when its lease ends, which tells this lease from any other.
     pub next_at: Millis,
     /// When it is given up.
     pub expires_at: Millis,
@@ -180,12 +180,15 @@ pub enum Settled {
         /// Identifies it.
         offset: i64,
     },
-    /// It goes on waiting.
+    /// It goes on waiting. Only the attempt that has the lease can say so: what an earlier one did not
+    /// find may have come since, and woken the later one.
     Again {
         /// Identifies it.
         partition: u32,
         /// Identifies it.
         offset: i64,
+        /// When the attempt's lease ends.
+        lease: Millis,
         /// What for.
         waits_for: WaitsFor,
         /// Until when.

@@ -94,10 +94,11 @@ impl<'a> Work<'a> {
             (End::Later(later), Source::Live { .. }) => {
                 batch.defer.extend(self.deferred(item, head, later));
             }
-            (End::Later(later), Source::Deferred { attempts, .. }) => {
+            (End::Later(later), Source::Deferred { attempts, lease }) => {
                 batch.settle.push(Settled::Again {
                     partition,
                     offset,
+                    lease,
                     waits_for: waits_for(later),
                     next_at: later.next_at,
                     attempts,

@@ -108,6 +108,7 @@ impl Deferrals {
     async fn resume(&self, deferred: Deferred, place: Place) -> Result<Item, MemoryFault> {
         let source = Source::Deferred {
             attempts: deferred.attempts + 1,
+            lease: deferred.next_at,
         };
         let at = (deferred.partition, deferred.offset);
         let Some(record) = self.records.recover(at, &deferred.record) else {

@@ -31,6 +31,8 @@ pub enum Source {
     Deferred {
         /// Attempts made, this one included.
         attempts: u32,
+        /// When this one's lease ends.
+        lease: Millis,
     },
 }
 

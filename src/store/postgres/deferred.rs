@@ -41,15 +41,16 @@ pub(super) const DONE: &str = "UPDATE deferred d SET \
      leased = false FROM unnest($1::integer[], $2::bigint[]) AS k(p, o) \
      WHERE d.partition = ANY(ARRAY[k.p]) AND d.\"offset\" = ANY(ARRAY[k.o]) \
      AND coalesce(d.done_at, -1) = -1";
-/// A row that begins to wait for a key goes once more: until now no key woke it.
+/// A row that begins to wait for a key goes once more: until now no key woke it. Of an attempt whose lease
+/// is over nothing is written.
 pub(super) const AGAIN: &str = "UPDATE deferred d SET waits_key = k.waits_key, \
      attempts = k.attempts, leased = false, woken = false, \
      next_at = CASE WHEN d.woken OR (k.waits_key AND NOT d.waits_key) THEN 0 \
      ELSE k.next_at END \
-     FROM unnest($1::integer[], $2::bigint[], $3::boolean[], $4::bigint[], $5::integer[]) \
-     AS k(p, o, waits_key, next_at, attempts) \
+     FROM unnest($1::integer[], $2::bigint[], $3::boolean[], $4::bigint[], $5::integer[], \
+     $6::bigint[]) AS k(p, o, waits_key, next_at, attempts, lease) \
      WHERE d.partition = ANY(ARRAY[k.p]) AND d.\"offset\" = ANY(ARRAY[k.o]) \
-     AND coalesce(d.done_at, -1) = -1";
+     AND coalesce(d.done_at, -1) = -1 AND d.leased AND d.next_at = k.lease";
 const ANY_WAITS: &str =
     "SELECT EXISTS (SELECT 1 FROM deferred WHERE done_at IS NULL AND waits_key)";
 /// In two statements: as one, PostgreSQL may read all of the table to find the rows of a few ids.
@@ -133,23 +134,25 @@ impl PostgresStore {
                 Settled::Again {
                     partition,
                     offset,
+                    lease,
                     waits_for,
                     next_at,
                     attempts,
                 } => {
                     let waits_key = waits_for == WaitsFor::SessionKey;
                     let how = (waits_key, next_at.0, int32(attempts));
-                    again.insert((partition, offset), how);
+                    again.insert((partition, offset, lease.0), how);
                 }
             }
         }
         if !again.is_empty() {
             let again = query(AGAIN)
-                .bind(again.keys().map(|(p, _)| int32(*p)).collect::<Vec<_>>())
-                .bind(again.keys().map(|(_, o)| *o).collect::<Vec<_>>())
+                .bind(again.keys().map(|(p, ..)| int32(*p)).collect::<Vec<_>>())
+                .bind(again.keys().map(|(_, o, _)| *o).collect::<Vec<_>>())
                 .bind(again.values().map(|(w, ..)| *w).collect::<Vec<_>>())
                 .bind(again.values().map(|(_, at, _)| *at).collect::<Vec<_>>())
-                .bind(again.values().map(|(.., n)| *n).collect::<Vec<_>>());
+                .bind(again.values().map(|(.., n)| *n).collect::<Vec<_>>())
+                .bind(again.keys().map(|(.., lease)| *lease).collect::<Vec<_>>());
             session.exec(again).await?;
         }
         if !done.is_empty() {

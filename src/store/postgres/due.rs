@@ -95,11 +95,13 @@ impl PostgresStore {
         let others = session.all(query(DUE_OTHERS).bind(now.0).bind(most));
         let others = candidates(&others.await?)?;
         let ids = in_turns([codes, others], room);
+        let next_at = now.plus(lease_ms);
         let mut taken = FxHashMap::default();
         for row in session.all(query(TAKE).bind(&ids)).await? {
-            taken.insert(get::<i64>(&row, 0)?, deferred(&row)?);
+            let row = (get::<i64>(&row, 0)?, deferred(&row)?);
+            taken.insert(row.0, Deferred { next_at, ..row.1 });
         }
-        let lease = query(LEASE).bind(&ids).bind(now.plus(lease_ms).0);
+        let lease = query(LEASE).bind(&ids).bind(next_at.0);
         let touched = session.exec(lease).await?;
         expect_rows("leases", ids.len(), touched)?;
         session.commit().await?;

@@ -31,10 +31,11 @@ pub(super) const DONE: Insert = Insert {
            record = x'', leased = 0 WHERE done_at IS NULL AND id IN (SELECT d.id FROM k \
            CROSS JOIN deferred d ON d.partition = k.partition AND d.offset = k.offset)",
 };
-/// A row that begins to wait for a key goes once more: until now no key woke it.
+/// A row that begins to wait for a key goes once more: until now no key woke it. Of an attempt whose lease
+/// is over nothing is written.
 pub(super) const AGAIN: &str = "UPDATE deferred SET waits_key = ?3, attempts = ?5, leased = 0, woken = 0, \
      next_at = CASE WHEN woken OR (?3 AND NOT waits_key) THEN 0 ELSE ?4 END \
-     WHERE partition = ?1 AND offset = ?2 AND done_at IS NULL";
+     WHERE partition = ?1 AND offset = ?2 AND done_at IS NULL AND leased = 1 AND next_at = ?6";
 pub(super) const WAKE: Insert = Insert {
     head: "UPDATE deferred SET woken = 1, next_at = CASE WHEN leased THEN next_at ELSE 0 END \
            WHERE done_at IS NULL AND waits_key = 1 AND account IN (VALUES",
@@ -106,13 +107,15 @@ pub(super) async fn write(
             Settled::Again {
                 partition,
                 offset,
+                lease,
                 waits_for,
                 next_at,
                 attempts,
             } => {
                 let waits_key = waits_for == WaitsFor::SessionKey;
                 let (waits, at) = (waits_key.into(), next_at.0.into());
-                let args = vec![partition.into(), offset.into(), waits, at, attempts.into()];
+                let (place, n) = ([partition.into(), offset.into()], attempts.into());
+                let args = [&place[..], &[waits, at, n, lease.0.into()]].concat();
                 tx.exec(AGAIN, args).await?;
             }
         }
@@ -203,14 +206,15 @@ impl SqliteStore {
         let ids = in_turns([codes, others], room);
         let mut taken = take(&mut tx, &ids).await?;
         let keys: Vec<Val> = ids.iter().map(|id| (*id).into()).collect();
-        let mut touched = 0;
+        let (mut touched, next_at) = (0, now.plus(lease_ms));
         for id in keys {
             let sql = "UPDATE deferred SET next_at = ?, leased = 1, woken = 0 WHERE id = ?";
-            touched += tx.exec(sql, vec![now.plus(lease_ms).0.into(), id]).await?;
+            touched += tx.exec(sql, vec![next_at.0.into(), id]).await?;
         }
         expect_rows("leases", ids.len(), touched)?;
         tx.commit().await?;
-        Ok(ids.iter().filter_map(|id| taken.remove(id)).collect())
+        let leased = ids.iter().filter_map(|id| taken.remove(id));
+        Ok(leased.map(|d| Deferred { next_at, ..d }).collect())
     }
 
     pub(super) async fn hasten_app(&self, app: &AppId, now: Millis) -> Result<u64, StoreError> {

@@ -70,7 +70,11 @@ pub async fn is_added_once(home: &dyn Home) {
         .due(Millis(101), 50, &Room::for_any(10))
         .await
         .expect("leases");
-    assert_eq!(due, [deferred(1)]);
+    let want = Deferred {
+        next_at: Millis(151),
+        ..deferred(1)
+    };
+    assert_eq!(due, [want], "leased until then");
 }
 
 pub async fn finished_ones_stay_finished(home: &dyn Home) {
@@ -177,11 +181,17 @@ pub async fn a_session_key_wakes(home: &dyn Home) {
     assert_eq!(due(&*store, 1_000).await, [1]);
 }
 
+/// What was taken at this moment has a lease until then.
+fn lease(taken: i64) -> Millis {
+    Millis(taken + 1_000)
+}
+
 /// The first resolution waits on, for a key.
-fn for_a_key() -> Settled {
+fn for_a_key(taken: i64) -> Settled {
     Settled::Again {
         partition: 0,
         offset: 1,
+        lease: lease(taken),
         waits_for: WaitsFor::SessionKey,
         next_at: Millis(900_000),
         attempts: 1,
@@ -194,11 +204,25 @@ pub async fn a_key_that_came_during_the_attempt_wakes(home: &dyn Home) {
     assert_eq!(due(&*store, 600_000).await, [1]);
     put_key(&*store, 5).await;
     assert!(due(&*store, 600_100).await.is_empty(), "it is still leased");
-    let again = for_a_key();
-    settle(&*store, vec![again.clone()]).await;
+    settle(&*store, vec![for_a_key(600_000)]).await;
     assert_eq!(due(&*store, 600_200).await, [1], "the key was missed");
-    settle(&*store, vec![again]).await;
+    settle(&*store, vec![for_a_key(600_200)]).await;
     assert!(due(&*store, 600_300).await.is_empty(), "woken once");
+}
+
+/// A worker stood still until its lease was over; the one after it was killed.
+pub async fn who_lost_the_lease_puts_nobody_to_sleep(home: &dyn Home) {
+    let store = open(home).await;
+    defer(&*store, vec![waiting(1)]).await;
+    assert_eq!(due(&*store, 600_000).await, [1]);
+    put_key(&*store, 5).await;
+    assert_eq!(due(&*store, 601_000).await, [1], "the first lease is over");
+    settle(&*store, vec![for_a_key(600_000)]).await;
+    assert!(due(&*store, 601_999).await.is_empty(), "it is leased still");
+    assert_eq!(due(&*store, 602_000).await, [1], "the key was forgotten");
+    settle(&*store, vec![for_a_key(602_000)]).await;
+    settle(&*store, vec![again(1, WaitsFor::Time, 0, lease(602_000))]).await;
+    assert!(due(&*store, 602_000).await.is_empty(), "said twice");
 }
 
 pub async fn whoever_begins_to_wait_for_a_key_goes_once_more(home: &dyn Home) {
@@ -211,10 +235,9 @@ pub async fn whoever_begins_to_wait_for_a_key_goes_once_more(home: &dyn Home) {
     assert_eq!(due(&*store, 600_000).await, [1]);
     // Nobody is woken who does not wait for a key yet.
     put_key(&*store, 5).await;
-    let again = for_a_key();
-    settle(&*store, vec![again.clone()]).await;
+    settle(&*store, vec![for_a_key(600_000)]).await;
     assert_eq!(due(&*store, 600_100).await, [1], "the key was missed");
-    settle(&*store, vec![again]).await;
+    settle(&*store, vec![for_a_key(600_100)]).await;
     assert!(due(&*store, 600_200).await.is_empty(), "once more only");
 }
 
@@ -248,6 +271,7 @@ pub async fn attempts_go_on(home: &dyn Home) {
     let again = Settled::Again {
         partition: 0,
         offset: 1,
+        lease: lease(200),
         waits_for: WaitsFor::Time,
         next_at: Millis(700),
         attempts: 3,
@@ -260,7 +284,7 @@ pub async fn attempts_go_on(home: &dyn Home) {
         .expect("leases");
     let want = Deferred {
         attempts: 3,
-        next_at: Millis(700),
+        next_at: Millis(750),
         waits_for: WaitsFor::Time,
         ..deferred(1)
     };
@@ -295,10 +319,11 @@ fn later(offset: i64, next_at: i64) -> Deferred {
     }
 }
 
-fn again(offset: i64, waits_for: WaitsFor, next_at: i64) -> Settled {
+fn again(offset: i64, waits_for: WaitsFor, next_at: i64, lease: Millis) -> Settled {
     Settled::Again {
         partition: 0,
         offset,
+        lease,
         waits_for,
         next_at: Millis(next_at),
         attempts: 1,
@@ -368,10 +393,10 @@ pub async fn hastening_spares_what_is_leased(home: &dyn Home) {
     assert_eq!(hasten(&*store, 600_100).await, 0);
     assert!(due(&*store, 600_999).await.is_empty(), "still leased");
     // What the attempts missed is not missed: each is followed by another at once.
-    let time = |n, next_at| again(n, WaitsFor::Time, next_at);
-    settle(&*store, vec![time(1, 900_000), time(3, 900_000), done(2)]).await;
+    let time = |n, taken| again(n, WaitsFor::Time, 900_000, lease(taken));
+    settle(&*store, vec![time(1, 600_000), time(3, 600_000), done(2)]).await;
     assert_eq!(due(&*store, 600_200).await, [1, 3]);
-    settle(&*store, vec![time(1, 900_000), time(3, 900_000)]).await;
+    settle(&*store, vec![time(1, 600_200), time(3, 600_200)]).await;
     assert!(due(&*store, 600_300).await.is_empty(), "hastened once");
     assert_eq!(hasten(&*store, 600_300).await, 2, "not what is finished");
     assert_eq!(due(&*store, 600_300).await, [1, 3]);
@@ -410,7 +435,7 @@ async fn attempts(store: Arc<dyn Store>, taken: Taken, n: usize) {
             (*under_way, *attempts) = (true, *attempts + 1);
             how.push(match *attempts {
                 ROUNDS => done(offset),
-                _ => again(offset, WaitsFor::Time, FOREVER),
+                _ => again(offset, WaitsFor::Time, FOREVER, Millis(1_000 + FOREVER)),
             });
         }
         tokio::task::yield_now().await;
