@@ -69,6 +69,13 @@ const DEFAULTS: &[(&str, &str)] = &[
     ("message.max.bytes", "8388608"),
 ];
 
+/// How long a rebalance waits for a member that lives and does not come: the group goes on without it,
+/// and it begins anew. librdkafka's five minutes are for applications that poll when they are done
+/// with what they have; ours polls all the time.
+const REJOIN: &str = "max.poll.interval.ms";
+/// It must not be shorter than the session.
+const REJOIN_MS: u64 = 30_000;
+
 /// Of the publisher: an answer within seconds, so that the intake can say 503.
 const PUBLISHER: &[(&str, &str)] = &[
     ("message.timeout.ms", "5000"),
@@ -208,6 +215,11 @@ impl KafkaSettings {
         config.set("group.id", &self.group);
         config.set("group.instance.id", instance);
         config.set("partition.assignment.strategy", "cooperative-sticky");
+        if !self.client.contains_key(REJOIN) {
+            let session = config.get("session.timeout.ms");
+            let session = session.and_then(|ms| ms.parse().ok()).unwrap_or(0);
+            config.set(REJOIN, REJOIN_MS.max(session).to_string());
+        }
         config
     }
 
@@ -381,6 +393,15 @@ mod tests {
             settings.publisher().get("message.timeout.ms"),
             Some("99999")
         );
+        let long = |key| {
+            self::settings(&[(key, "60000")])
+                .member("x")
+                .get(REJOIN)
+                .map(str::to_owned)
+        };
+        assert_eq!(settings.member("x").get(REJOIN), Some("30000"));
+        assert_eq!(long(REJOIN).as_deref(), Some("60000"));
+        assert_eq!(long("session.timeout.ms").as_deref(), Some("60000"));
         let units = settings.transactional("x");
         assert_eq!(units.get("message.timeout.ms"), Some("15000"));
         assert_eq!(
