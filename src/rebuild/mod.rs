@@ -115,6 +115,9 @@ impl From<RecoverError> for RebuildError {
         match error {
             RecoverError::Bus(error) => Self::Bus(error),
             RecoverError::Store(error) => Self::Store(error),
+            RecoverError::Overtaken(_) => {
+                Self::Bus(crate::bus::BusError::Unavailable(error.to_string()))
+            }
         }
     }
 }

@@ -129,6 +129,9 @@ impl From<recover::RecoverError> for WorkerError {
         match error {
             recover::RecoverError::Bus(error) => Self::Bus(error),
             recover::RecoverError::Store(error) => Self::Store(error),
+            recover::RecoverError::Overtaken(_) => {
+                Self::Bus(BusError::Unavailable(error.to_string()))
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //! is asked for news all the while, so that a bus that watches its readers does not give it up, and
 //! a newer assignment is not missed.
 
-use super::recover::recover;
+use super::recover::{RecoverError, recover};
 use super::{FIRST_PAUSE, Given, LONGEST_PAUSE, NEWS, READ, Worker, WorkerError};
 use crate::bus::{Assigned, Member, Next, Progress};
 use std::sync::Arc;
@@ -12,6 +12,9 @@ use tokio_util::sync::CancellationToken;
 /// How long each look for news takes: a recovery that is done waits for it to end, since what a
 /// dropped look had in its hands might be lost.
 const LOOK: Duration = Duration::from_millis(25);
+/// How long an assignment that was overtaken waits for the one after it. There is none if the bus believes
+/// that nothing has changed for this worker; joining anew asks again where everything stands.
+const OVERTAKEN: Duration = Duration::from_secs(5);
 /// While the store is away, a line in the log this often.
 const SAY_EVERY: Duration = Duration::from_secs(10);
 
@@ -68,9 +71,19 @@ impl Worker {
         tokio::time::sleep(delay).await;
         let (logins, links) = (&self.settings.logins, &self.settings.links);
         let (mut pause, mut said) = (FIRST_PAUSE, None::<Instant>);
+        let mut overtaken = None::<Instant>;
         loop {
             let attempt = recover(&self.bus, &self.store, logins, links, assigned);
             let attempt = self.watchdog.step("finding where to begin", attempt).await;
+            match &attempt {
+                Err(RecoverError::Overtaken(_)) => {
+                    let since = overtaken.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= OVERTAKEN {
+                        return Ok(attempt?);
+                    }
+                }
+                _ => overtaken = None,
+            }
             match attempt.map_err(WorkerError::from) {
                 Ok(start) => return Ok(start),
                 Err(error) if error.fatal() => return Err(error),

@@ -26,6 +26,9 @@ pub enum RecoverError {
     /// It may work later, unless it is a mismatch.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The relay is farther than this assignment says.
+    #[error("another worker relays partition {0} by now")]
+    Overtaken(u32),
 }
 
 /// Finds the place to begin for every partition given.
@@ -55,8 +58,7 @@ pub async fn recover(
             Err(RecoverError::Store(StoreError::Mismatch(_)))
                 if moved_on(bus, partition, relay).await? =>
             {
-                let why = format!("another worker relays partition {partition} by now");
-                return Err(BusError::Unavailable(why).into());
+                return Err(RecoverError::Overtaken(partition));
             }
             checked => checked?,
         };
