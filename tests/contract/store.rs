@@ -99,7 +99,8 @@ macro_rules! contract {
                     records_round_trip, relayed_rows_go_but_the_newest, changes_wake;
                 deferred: is_added_once, finished_ones_stay_finished, leases_hide_and_end,
                     codes_go_newest_first, apps_take_turns, a_session_key_wakes,
-                    a_key_that_came_during_the_attempt_wakes, who_lost_the_lease_puts_nobody_to_sleep, a_key_that_came_before_wakes,
+                    a_key_that_came_during_the_attempt_wakes, a_key_that_came_before_wakes,
+                    who_lost_the_lease_puts_nobody_to_sleep,
                     whoever_begins_to_wait_for_a_key_goes_once_more,
                     a_link_wakes, attempts_go_on, markers_go_once_nothing_brings_them_up,
                     an_app_is_hastened, a_hastened_app_wakes, hastening_spares_what_is_leased,
