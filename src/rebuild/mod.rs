@@ -113,11 +113,8 @@ pub enum RebuildError {
 impl From<RecoverError> for RebuildError {
     fn from(error: RecoverError) -> Self {
         match error {
-            RecoverError::Bus(error) => Self::Bus(error),
+            RecoverError::Bus(error) | RecoverError::Overtaken(error) => Self::Bus(error),
             RecoverError::Store(error) => Self::Store(error),
-            RecoverError::Overtaken(_) => {
-                Self::Bus(crate::bus::BusError::Unavailable(error.to_string()))
-            }
         }
     }
 }

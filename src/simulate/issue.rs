@@ -5,6 +5,7 @@ use super::gate::Call;
 use super::simulator::{Simulator, lock};
 use super::tokens::{AppToken, Rules, Tokens};
 use super::world::AppNo;
+use crate::model::Millis;
 
 impl Simulator {
     pub(super) fn token_rules(&self) -> Rules {
@@ -24,7 +25,7 @@ impl Simulator {
         }
         let (rules, now) = (self.token_rules(), self.now());
         let token = self.with_tokens(real, |tokens| Ok(tokens.plain(app, rules, now)))?;
-        Ok(self.token_body(&token))
+        Ok(self.token_body(&token, now))
     }
 
     /// `POST /cgi-bin/stable_token`.
@@ -39,7 +40,7 @@ impl Simulator {
         };
         let (rules, now) = (self.token_rules(), self.now());
         let token = self.with_tokens(real, |tokens| tokens.stable(app, force, rules, now))?;
-        Ok(self.token_body(&token))
+        Ok(self.token_body(&token, now))
     }
 
     /// On the tokens themselves, or on a copy that is then forgotten.
@@ -55,8 +56,9 @@ impl Simulator {
         issue(&mut tokens.clone())
     }
 
-    fn token_body(&self, token: &AppToken) -> Body {
-        let left = token.expires.since(self.now()) / 1_000;
+    /// `now` is when it was issued: a clock that has moved on since would cut a whole second off.
+    fn token_body(&self, token: &AppToken, now: Millis) -> Body {
+        let left = token.expires.since(now) / 1_000;
         Body::new()
             .text("access_token", &token.text(&self.signers.app))
             .number("expires_in", left)

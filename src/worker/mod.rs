@@ -124,14 +124,11 @@ impl WorkerError {
     }
 }
 
-impl From<recover::RecoverError> for WorkerError {
-    fn from(error: recover::RecoverError) -> Self {
+impl From<RecoverError> for WorkerError {
+    fn from(error: RecoverError) -> Self {
         match error {
-            recover::RecoverError::Bus(error) => Self::Bus(error),
-            recover::RecoverError::Store(error) => Self::Store(error),
-            recover::RecoverError::Overtaken(_) => {
-                Self::Bus(BusError::Unavailable(error.to_string()))
-            }
+            RecoverError::Bus(error) | RecoverError::Overtaken(error) => Self::Bus(error),
+            RecoverError::Store(error) => Self::Store(error),
         }
     }
 }

@@ -26,9 +26,9 @@ pub enum RecoverError {
     /// It may work later, unless it is a mismatch.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The relay is farther than this assignment says.
-    #[error("another worker relays partition {0} by now")]
-    Overtaken(u32),
+    /// The relay is farther than this assignment says: a newer one has to come first.
+    #[error(transparent)]
+    Overtaken(BusError),
 }
 
 /// Finds the place to begin for every partition given.
@@ -58,7 +58,8 @@ pub async fn recover(
             Err(RecoverError::Store(StoreError::Mismatch(_)))
                 if moved_on(bus, partition, relay).await? =>
             {
-                return Err(RecoverError::Overtaken(partition));
+                let why = format!("another worker relays partition {partition} by now");
+                return Err(RecoverError::Overtaken(BusError::Unavailable(why)));
             }
             checked => checked?,
         };
