@@ -242,7 +242,10 @@ async fn an_assignment_that_is_over_says_nothing_of_the_store(backend: impl Back
         assigned.relay.as_mut().unwrap().seq -= 1;
     }
     let found = recover(&site.bus, &site.store, &topic, &topic, &given).await;
-    let over = matches!(found, Err(RecoverError::Overtaken(BusError::Unavailable(_))));
+    let over = matches!(
+        found,
+        Err(RecoverError::Overtaken(BusError::Unavailable(_)))
+    );
     assert!(over, "{found:?}");
 }
 
