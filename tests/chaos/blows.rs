@@ -221,12 +221,19 @@ impl<'s> Fate<'s> {
         self.site.sim.note_kill();
     }
 
+    /// A request that it was about to write goes out when it wakes, before it has looked at its clock, by
+    /// which the request's time is over: nobody waits for that answer either.
+    async fn wake(&self, worker: &Worker) {
+        worker.process.signal("CONT");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        self.site.sim.note_kill();
+    }
+
     async fn zombie(&mut self) {
         let n = self.any();
         self.stop(n).await;
         tokio::time::sleep(UNDEAD).await;
-        let worker = self.workers[n].as_ref().expect("it runs");
-        worker.process.signal("CONT");
+        self.wake(self.workers[n].as_ref().expect("it runs")).await;
         let took = self.site.caught_up(&self.workers).await;
         self.note("caught up after a zombie", took);
     }
@@ -240,7 +247,7 @@ impl<'s> Fate<'s> {
         let mut old = self.workers[n].take().expect("it runs");
         let mut new = self.site.worker(n);
         tokio::time::sleep(UNDEAD).await;
-        old.process.signal("CONT");
+        self.wake(&old).await;
         let begun = Instant::now();
         let (left, mut ended) = loop {
             if old.process.has_ended().is_some() {
