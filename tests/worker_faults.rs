@@ -13,7 +13,7 @@ mod doubles;
 use doubles::{Gate, GatedBus, GatedStore, Mood};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -39,6 +39,7 @@ struct Site {
     store: Arc<Gate>,
     bus: Arc<Gate>,
     joined: Arc<AtomicU64>,
+    behindhand: Arc<AtomicBool>,
     worker: Arc<Worker>,
     stop: CancellationToken,
     running: Option<JoinHandle<Result<(), WorkerError>>>,
@@ -55,7 +56,9 @@ impl Site {
         let config = Config::read(&text, "the test's", &Environment::default()).unwrap();
         let parts = Parts::open(config.clone(), None).await.unwrap();
         let (store, bus, joined) = (Gate::new(), Gate::new(), Arc::new(AtomicU64::new(0)));
+        let behindhand = Arc::new(AtomicBool::new(false));
         let gated_bus: Arc<dyn Bus> = Arc::new(GatedBus {
+            behindhand: Arc::clone(&behindhand),
             gate: Arc::clone(&bus),
             behind: Arc::clone(&parts.bus),
             joined: Arc::clone(&joined),
@@ -76,6 +79,7 @@ impl Site {
             store,
             bus,
             joined,
+            behindhand,
             worker,
             stop,
             running: Some(running),
@@ -168,6 +172,33 @@ async fn a_bus_that_is_away_is_waited_for() {
     assert_eq!(site.bites(LIMIT * 2).await, None);
     site.bus.set(Mood::Well);
     site.until_told(10).await;
+    site.stopped().await;
+}
+
+/// Nobody tells such a worker anything newer, since the bus believes that it knows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_was_told_an_old_position_joins_anew() {
+    let mut site = Site::working().await;
+    for n in [0, 20] {
+        site.log_in(n..n + 20).await;
+        site.until_told(i64::from(n) + 20).await;
+    }
+    site.behindhand.store(true, Ordering::Relaxed);
+    let joined = site.joined.load(Ordering::Relaxed);
+    site.bus.set(Mood::Away);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    site.bus.set(Mood::Well);
+    let begun = Instant::now();
+    site.log_in(40..60).await;
+    site.until_told(60).await;
+    assert!(!site.behindhand.load(Ordering::Relaxed), "it was told");
+    // First it waits for a newer assignment.
+    assert!(
+        begun.elapsed() > Duration::from_secs(4),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(site.joined.load(Ordering::Relaxed), joined + 2);
     site.stopped().await;
 }
 

@@ -6,7 +6,7 @@
 use async_trait::async_trait;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 use unilink::bus::{
@@ -196,6 +196,8 @@ pub struct GatedBus {
     pub behind: Arc<dyn Bus>,
     /// How often somebody joined.
     pub joined: Arc<AtomicU64>,
+    /// The next assignment tells where the relay stood a unit ago.
+    pub behindhand: Arc<AtomicBool>,
 }
 
 impl GatedBus {
@@ -213,8 +215,12 @@ impl Bus for GatedBus {
     async fn join(&self) -> Result<Arc<dyn Member>, BusError> {
         let behind = self.pass().await?.join().await?;
         self.joined.fetch_add(1, Ordering::Relaxed);
-        let gate = Arc::clone(&self.gate);
-        Ok(Arc::new(GatedMember { gate, behind }))
+        let (gate, behindhand) = (Arc::clone(&self.gate), Arc::clone(&self.behindhand));
+        Ok(Arc::new(GatedMember {
+            gate,
+            behind,
+            behindhand,
+        }))
     }
     async fn read(&self, range: &Range, limit: usize) -> Result<Vec<Stored>, BusError> {
         self.pass().await?.read(range, limit).await
@@ -236,6 +242,7 @@ impl Bus for GatedBus {
 struct GatedMember {
     gate: Arc<Gate>,
     behind: Arc<dyn Member>,
+    behindhand: Arc<AtomicBool>,
 }
 
 impl GatedMember {
@@ -248,7 +255,15 @@ impl GatedMember {
 #[async_trait]
 impl Member for GatedMember {
     async fn next(&self, wait: Duration, limit: usize) -> Result<Next, BusError> {
-        self.pass().await?.next(wait, limit).await
+        let mut next = self.pass().await?.next(wait, limit).await?;
+        if let Next::Given(_, assigned) = &mut next
+            && self.behindhand.swap(false, Ordering::Relaxed)
+        {
+            for relay in assigned.iter_mut().filter_map(|a| a.relay.as_mut()) {
+                (relay.seq, relay.row) = (relay.seq.saturating_sub(1), Uuid::new_v4());
+            }
+        }
+        Ok(next)
     }
     async fn start(&self, term: Term, at: &[(u32, i64)]) -> Result<(), BusError> {
         self.pass().await?.start(term, at).await
