@@ -44,6 +44,8 @@ pub struct Site {
     pub api: String,
     pub kind: Kind,
     pub serves: u32,
+    /// How long anything may take.
+    pub patience: Duration,
 }
 
 pub enum Kind {
@@ -126,6 +128,7 @@ impl Site {
             config,
             kind,
             serves: 0,
+            patience: PATIENCE,
         };
         if let Kind::Production { name, .. } = &site.kind {
             site.sql(&format!("CREATE DATABASE {name}")).await;
@@ -226,7 +229,7 @@ impl Site {
         let mut quiet = 0;
         while quiet < 5 {
             let told = || harness::tail_of(&process.logs());
-            assert!(begun.elapsed() < PATIENCE, "{}", told());
+            assert!(begun.elapsed() < self.patience, "{}", told());
             let soon = parts.store.next_due().await.unwrap();
             let soon = soon.is_some_and(|at| at.since(now()) < 600_000);
             let done = !soon && !behind(&parts).await;
@@ -466,7 +469,7 @@ impl Site {
                 return;
             }
             let told = || harness::tail_of(&process.logs());
-            assert!(begun.elapsed() < PATIENCE, "{}", told());
+            assert!(begun.elapsed() < self.patience, "{}", told());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -477,7 +480,7 @@ impl Site {
         let begun = Instant::now();
         while behind(&parts).await {
             let told = || harness::tail_of(&process.logs());
-            assert!(begun.elapsed() < PATIENCE, "{}", told());
+            assert!(begun.elapsed() < self.patience, "{}", told());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

@@ -1,7 +1,7 @@
 //! A company whose official account and one mini program take logins before they are bound to its Open
 //! Platform account. Its other mini program was bound from the beginning.
 
-use crate::fleet::{PATIENCE, Process, texts};
+use crate::fleet::{Process, texts};
 use crate::harness::{account, ago, now};
 use crate::site::{Site, behind, links, records, tables};
 use serde_json::{Value, json};
@@ -19,8 +19,8 @@ use unilink::wire::{ErasureWire, Signer};
 pub const PEOPLE: u64 = 1_500;
 /// Enough for a job to be killed between any two of its chunks: none reaches past its partition.
 const PARTITIONS: &str = "logins_partitions = 12\n";
-/// Minutes until the apps are bound, by WeChat's clock.
-const BOUND_AFTER: i64 = 10;
+/// Early logins that are posted before it is waited for them: a code must not grow old in the backlog.
+const WAVE: u64 = 3_000;
 
 pub struct Company {
     pub site: Site,
@@ -41,6 +41,15 @@ pub fn logins() -> u64 {
     said.map_or(400, |n| n.parse().unwrap())
 }
 
+/// Until the apps are bound, by WeChat's clock: longer than the early logins take.
+fn bound_after() -> Duration {
+    Duration::from_secs(600 + logins() / 30)
+}
+
+fn ms(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap()
+}
+
 impl Company {
     pub async fn new(services: Option<(&str, &str)>) -> Self {
         let ahead: Arc<AtomicI64> = Arc::default();
@@ -48,7 +57,7 @@ impl Company {
             let ahead = Arc::clone(&ahead);
             Arc::new(move || clock::now().plus(ahead.load(Ordering::Relaxed)))
         };
-        let late = now().plus(BOUND_AFTER * 60_000);
+        let late = now().plus(ms(bound_after()));
         let app = |kind, bound_since| AppSpec {
             kind,
             platform: Some(0),
@@ -72,6 +81,7 @@ impl Company {
         let full = site.config.clone();
         site.config = unbound(&full, &late.to_string());
         site.configure();
+        site.patience += Duration::from_millis(10 * logins());
         Self {
             site,
             ahead,
@@ -133,6 +143,9 @@ impl Company {
             if events.len() >= 300 {
                 self.site.accepted(&std::mem::take(&mut events)).await;
             }
+            if person % WAVE == WAVE - 1 {
+                self.published().await;
+            }
         }
         self.site.accepted(&events).await;
     }
@@ -149,8 +162,8 @@ impl Company {
 
     /// The apps are bound, and the configuration says so.
     pub fn bound_at_last(&mut self) {
-        let ahead = (BOUND_AFTER + 1) * 60_000;
-        self.ahead.store(ahead, Ordering::Relaxed);
+        let ahead = bound_after() + Duration::from_secs(60);
+        self.ahead.store(ms(ahead), Ordering::Relaxed);
         self.site.config = self.full.replace(&self.since, &now().to_string());
         self.site.configure();
     }
@@ -301,7 +314,7 @@ impl Company {
             if let Some((id, _)) = list.split_once(' ') {
                 return id.to_owned();
             }
-            assert!(begun.elapsed() < PATIENCE, "{}", of.logs());
+            assert!(begun.elapsed() < self.site.patience, "{}", of.logs());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -319,7 +332,10 @@ impl Company {
         let parts = self.site.parts().await;
         let begun = Instant::now();
         while behind(&parts).await {
-            assert!(begun.elapsed() < PATIENCE, "does not get published");
+            assert!(
+                begun.elapsed() < self.site.patience,
+                "does not get published"
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
