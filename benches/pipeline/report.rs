@@ -1,6 +1,6 @@
 //! The figures, as a table and as JSON.
 
-use crate::again::Again;
+use crate::again::{Again, KILLS};
 use crate::latency::Latency;
 use crate::loads::Load;
 use crate::measure::Measured;
@@ -133,9 +133,10 @@ impl Figures {
         if let Some(again) = &self.again {
             let times = again.full_speed / again.live.rate;
             println!(
-                "\nreplay of mostly-repeat, nothing changes: {:.0} events/s at full speed ({times:.2} of \
-                 the {:.0} of one live worker), {:.0} if it rests; load {:.1}",
-                again.full_speed, again.live.rate, again.polite, again.load
+                "\nreplay of mostly-repeat, nothing changes, nothing is written or published: {:.0} \
+                 events/s at full speed ({times:.2} of the {:.0} of one live worker), {:.0} if it is killed \
+                 {KILLS} times, {:.0} if it rests; load {:.1}",
+                again.full_speed, again.live.rate, again.killed, again.polite, again.load
             );
         }
         if let Some([without, with]) = &self.beside {

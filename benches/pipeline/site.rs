@@ -233,6 +233,24 @@ impl Site {
         counting.await.expect("counted")
     }
 
+    /// How many records are committed on each topic but that of logins.
+    pub async fn published(&self) -> Vec<u64> {
+        let mut counts = Vec::new();
+        for topic in &TOPICS[1..6] {
+            counts.push(self.count(topic).await.0);
+        }
+        counts
+    }
+
+    /// Rows that were inserted, updated or deleted by processes that have ended, but for what operators'
+    /// commands note about themselves.
+    pub async fn written(&mut self) -> i64 {
+        let sql = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint \
+             FROM pg_stat_user_tables WHERE relname NOT IN ('jobs', 'audits', 'answers')";
+        let row = self.db.fetch_one(sql).await.expect("statistics");
+        row.get(0)
+    }
+
     /// Size of its database.
     pub async fn gib(&mut self) -> f64 {
         let sql = "SELECT pg_database_size(current_database())";
