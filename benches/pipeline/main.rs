@@ -10,7 +10,7 @@
 //!   transactions as large as the run's, without logic (`kafka`).
 //! - **PostgreSQL**: the statements that one worker sent for the load, recorded on their way, replayed
 //!   with their values without logic (`trace`, `replay`).
-//! - **again**: `unilink replay` of what a worker has taken, and live logins beside it (`again`).
+//! - **again** and **beside**: `unilink replay` of what a worker has taken, and live logins beside it (`again`).
 //! - **plain**: a consumer that takes one event at a time (`plain`).
 //!
 //! All of it shares one machine, so that an event which needs both takes at least the sum of what
@@ -61,7 +61,7 @@ struct Options {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "throughput,ceilings,plain,latency,scale,again"
+        default_value = "throughput,ceilings,plain,latency,scale,again,beside"
     )]
     parts: Vec<Part>,
     /// With which loads
@@ -117,8 +117,10 @@ enum Part {
     Latency,
     /// Throughput by accounts stored before
     Scale,
-    /// `unilink replay` of a load that changes nothing, and the latency beside it
+    /// `unilink replay` of a load that changes nothing
     Again,
+    /// The latency of live logins without and beside such a replay
+    Beside,
 }
 
 /// A benchmark under way.
@@ -145,12 +147,7 @@ async fn main() {
     let stock = bench.ground.name();
     let loads = Loads::new(bench.options.stored);
     bench.stock(&stock, &loads).await;
-    if [Part::Throughput, Part::Latency, Part::Again]
-        .iter()
-        .any(|p| bench.wants(*p))
-    {
-        bench.warm(&loads, &stock).await;
-    }
+    bench.warm(&loads, &stock).await;
     if bench.wants(Part::Throughput) {
         for load in bench.options.loads.clone() {
             bench.load(load, &loads, &stock).await;
@@ -161,6 +158,9 @@ async fn main() {
     }
     if bench.wants(Part::Again) {
         bench.again(&loads, &stock).await;
+    }
+    if bench.wants(Part::Beside) {
+        bench.beside(&loads, &stock).await;
     }
     bench.ground.services.drop_database(&stock).await;
     if bench.wants(Part::Scale) {
@@ -349,6 +349,9 @@ impl Bench {
         };
         self.figures.again = Some(again::rates(&self.ground, &mut site, &task).await);
         site.end().await;
+    }
+
+    async fn beside(&mut self, loads: &Loads, stock: &str) {
         let pace = (self.options.rate, self.options.seconds);
         let repeats = |site: &Site| self.records(again::LOAD, loads, site);
         let beside = again::latencies(&self.ground, loads, stock, repeats, pace).await;
