@@ -41,7 +41,8 @@ mod services;
 mod site;
 mod trace;
 
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
 use loads::{Load, Loads};
 use report::{Figures, Row, Scale};
 use run::{Shape, Task};
@@ -123,6 +124,9 @@ enum Part {
     Beside,
 }
 
+/// Events of the run that does not count, at most.
+const WARMING: u64 = 100_000;
+
 /// A benchmark under way.
 struct Bench {
     options: Options,
@@ -133,6 +137,13 @@ struct Bench {
 #[tokio::main]
 async fn main() {
     let options = Options::parse();
+    let least = options.events.div_ceil(10);
+    if options.stored < least {
+        let why = "in mostly-repeat each person who is stored comes to a third app once at most";
+        let why = format!("--stored: {why}, so {} events want {least}", options.events);
+        let wrong = Options::command().error(ErrorKind::ValueValidation, why);
+        wrong.exit();
+    }
     let at = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     let dir = tempfile::Builder::new()
         .prefix("unilink-pipeline-")
@@ -192,16 +203,21 @@ impl Bench {
     }
 
     fn records(&self, load: Load, loads: &Loads, site: &Site) -> Vec<Record> {
-        eprintln!("{}: making {} events …", load.name(), self.options.events);
+        self.make(load, self.options.events, loads, site)
+    }
+
+    fn make(&self, load: Load, events: u64, loads: &Loads, site: &Site) -> Vec<Record> {
+        eprintln!("{}: making {events} events …", load.name());
         let keys = Keys::load(&self.ground.dir.join("unilink.keys")).expect("keys");
-        loads.records(load, self.options.events, &site.config, keys.hpke.current())
+        loads.records(load, events, &site.config, keys.hpke.current())
     }
 
     /// A run that does not count: the broker compiles its own code while it first works.
     async fn warm(&self, loads: &Loads, stock: &str) {
         eprintln!("warming up …");
         let mut site = Site::new(&self.ground, Some(stock), None).await;
-        let records = self.records(Load::AllNew, loads, &site);
+        let events = self.options.events.min(WARMING);
+        let records = self.make(Load::AllNew, events, loads, &site);
         let task = Task {
             load: Load::AllNew,
             records: &records,
