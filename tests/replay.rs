@@ -49,8 +49,11 @@ async fn late_binding(services: Option<(&str, &str)>) {
     assert_eq!(of_app["askable"], people, "{counted}");
     assert_eq!(of_app["not_asked"]["possible"], people, "{counted}");
     let calls = of_app["would_call"]["user_info"].as_u64().unwrap();
+    // Not every batch is full: each of twelve partitions ends with what is left, and so does now and then a
+    // window of many.
+    let full = people.div_ceil(100);
     assert!(
-        calls >= people.div_ceil(100) && calls <= people.div_ceil(100) + 12,
+        (full..=full + 12 + full / 20).contains(&calls),
         "{calls} for {people}"
     );
     assert_eq!(counted["total"]["newly_linked"], 0, "{counted}");
