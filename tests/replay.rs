@@ -184,6 +184,23 @@ async fn from_the_beginning_it_writes_nothing() {
     assert_eq!(after, (told, dead), "told again");
 }
 
+/// Among logins, what was imported stands in the same partitions, and shifts nobody's numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_imported_is_nobodys_login() {
+    let mut company = Company::new(None).await;
+    let process = company.site.serve().await;
+    company.imported(40).await;
+    company.early_logins(60).await;
+    company.site.settled(process).await;
+    let all = company.replay(&["--dry-run"]).await;
+    assert_eq!(all["operator_events"], 40, "{all}");
+    for app in [company.official(), company.mini()] {
+        let alone = company.replay(&["--dry-run", "--app", &app]).await;
+        assert_eq!(all["apps"][&app], alone["apps"][&app], "{all} {alone}");
+        assert_eq!(all["apps"][&app]["linked"], 0, "{all}");
+    }
+}
+
 /// Killed five times and gone on with, it comes to what one run comes to.
 async fn killed_and_resumed(services: Option<(&str, &str)>) {
     let mut company = Company::new(services).await;

@@ -160,7 +160,8 @@ impl Work<'_> {
         watch: &Arc<Watching>,
         signalled: &CancellationToken,
     ) -> Result<Counts, Failure> {
-        let again = format!("`unilink {} --resume {}`", self.kind, holding.job);
+        let (job, pace) = (holding.job, self.args.pace());
+        let again = format!("`unilink {} --resume {job}{pace}`", self.kind);
         let (mut tries, mut reached) = (0, 0);
         loop {
             let stop = signalled.child_token();

@@ -65,6 +65,14 @@ impl WorkArgs {
         self.dry_run || self.no_ask || self.again
     }
 
+    /// How fast, as it was given: what is gone on with as it is told must not be faster.
+    pub fn pace(&self) -> String {
+        let number = |name: &str, of: Option<u32>| of.map(|n| format!(" --{name} {n}"));
+        let full = self.full_speed.then(|| " --full-speed".to_owned());
+        let all = [number("rate", self.rate), number("calls", self.calls), full];
+        all.into_iter().flatten().collect()
+    }
+
     /// How WeChat is asked.
     pub fn manner(&self, spec: &Spec) -> Manner {
         match (spec.asks, self.dry_run && !self.ask) {

@@ -98,14 +98,18 @@ impl<'a> Piece<'a> {
         }
     }
 
-    /// The facts that count, with the apps of the sightings among them; others are left aside.
-    fn chosen(&self, view: &View, counts: &mut Counts) -> (Vec<Fact>, Vec<AppId>) {
+    /// The facts that count, and for each sighting among them the app whose login it is (an imported one
+    /// is nobody's login); others are left aside.
+    fn chosen(&self, view: &View, counts: &mut Counts) -> (Vec<Fact>, Vec<Option<AppId>>) {
         let mut facts = Vec::with_capacity(self.facts.len());
         let mut apps = Vec::with_capacity(self.facts.len());
         for (app, fact) in &self.facts {
-            if let (Some(app), Fact::Sighting(sighting)) = (app, fact) {
+            if let Fact::Sighting(sighting) = fact {
                 let linked = || has_unionid(view, &sighting.account, &self.desk.rules.apps);
-                if self.desk.only_unresolved && linked() {
+                if let Some(app) = app
+                    && self.desk.only_unresolved
+                    && linked()
+                {
                     counts.login_of(app).left_aside += 1;
                     continue;
                 }
@@ -116,13 +120,21 @@ impl<'a> Piece<'a> {
         (facts, apps)
     }
 
-    fn decided(&mut self, view: &View, facts: &[Fact], apps: &[AppId], changes: Changes) -> Step {
+    fn decided(
+        &mut self,
+        view: &View,
+        facts: &[Fact],
+        apps: &[Option<AppId>],
+        changes: Changes,
+    ) -> Step {
         let sightings = facts.iter().filter_map(|fact| match fact {
             Fact::Sighting(sighting) => Some(sighting),
             _ => None,
         });
         for ((sighting, app), result) in sightings.zip(apps).zip(&changes.sightings) {
-            count_login(&mut self.counts, app, sighting, result);
+            if let Some(app) = app {
+                count_login(&mut self.counts, app, sighting, result);
+            }
         }
         count_changes(&mut self.counts, view, &changes, &self.desk.rules.apps);
         let mut outbox: BTreeMap<u32, Vec<_>> = BTreeMap::new();

@@ -150,6 +150,21 @@ impl Company {
         self.site.accepted(&events).await;
     }
 
+    /// A table of accounts of the bound app, with unionids, is imported.
+    pub async fn imported(&self, accounts: u32) {
+        let app = self.id(self.bound);
+        let row = |n| format!("{app},oImported{n},uImported{n},2020-01-31T08:00:00Z\n");
+        let table: String = (0..accounts).map(row).collect();
+        let path = self.site.fleet.dir.path().join("accounts.csv");
+        std::fs::write(
+            &path,
+            format!("appid,openid,unionid,first_seen_at\n{table}"),
+        )
+        .unwrap();
+        let path = path.to_str().unwrap();
+        self.site.fleet.done(&["import", path, "--yes"]).await;
+    }
+
     /// A code that was too old when it came.
     pub async fn dead_code(&self, id: &str) {
         self.site
