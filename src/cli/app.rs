@@ -73,17 +73,22 @@ pub async fn run(config: Config, command: AppCommand) -> Result<(), Failure> {
     }
 }
 
+fn configured(operating: &Operating, app: &AppId) -> Result<(), Failure> {
+    let apps = &operating.parts.apps;
+    if apps.get(app).is_some() {
+        return Ok(());
+    }
+    let mut known: Vec<&str> = apps.iter().map(|a| a.id.as_str()).collect();
+    known.sort_unstable();
+    Err(Failure::Usage(format!(
+        "{app} is not configured; there are: {}",
+        known.join(", ")
+    )))
+}
+
 async fn pause(operating: &Operating, args: &PauseArgs) -> Result<(), Failure> {
     let (store, app) = (&operating.store, &args.app);
-    let apps = &operating.parts.apps;
-    if apps.get(app).is_none() {
-        let mut known: Vec<&str> = apps.iter().map(|a| a.id.as_str()).collect();
-        known.sort_unstable();
-        return Err(Failure::Usage(format!(
-            "{app} is not configured; there are: {}",
-            known.join(", ")
-        )));
-    }
+    configured(operating, app)?;
     let operator = args.operator.operator()?;
     if operator.note.trim().is_empty() {
         let why = "say why for those who find it paused: add --note TEXT";
@@ -123,6 +128,7 @@ async fn resume(operating: &Operating, args: &ResumeArgs) -> Result<(), Failure>
         println!("{app} is resumed: workers ask WeChat about it again within seconds");
         return Ok(());
     }
+    configured(operating, app)?;
     println!("{app} is not paused");
     Ok(())
 }

@@ -18,6 +18,7 @@ mod import;
 mod intake;
 mod jobs;
 mod keys;
+mod mask;
 mod migrate;
 mod name;
 mod office;
@@ -162,13 +163,22 @@ impl Failure {
     }
 }
 
-/// Runs the command; logs are started first.
+/// Runs the command that was typed; logs are started first.
 #[must_use]
-pub fn run(cli: Cli) -> ExitCode {
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(wrong) if wrong.use_stderr() => {
+            eprint!("{}", mask::masked(&wrong.render().to_string()));
+            return ExitCode::from(2);
+        }
+        // Help, or the version.
+        Err(asked) => asked.exit(),
+    };
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("unilink: {failure}");
+            eprintln!("unilink: {}", mask::masked(&failure.to_string()));
             match failure {
                 Failure::Failed(_) => ExitCode::from(1),
                 Failure::Usage(_) => ExitCode::from(2),

@@ -66,9 +66,15 @@ async fn accounts(
     alone: Option<&Account>,
 ) -> Result<Option<Accounts>, Failure> {
     if let Some(account) = alone {
+        let found = office.find(&Who::Account(account.clone())).await?;
+        known(office, account, &found)?;
         return Ok(Some([account.clone()].into()));
     }
-    match (office.find(named).await?, named) {
+    let found = office.find(named).await?;
+    if let Who::Account(account) = named {
+        known(office, account, &found)?;
+    }
+    match (found, named) {
         (Found::User(_, accounts), _) => {
             let accounts = accounts.into_iter().map(|found| found.row.account);
             Ok(Some(accounts.collect()))
@@ -87,6 +93,18 @@ async fn accounts(
             Err(Failure::Failed("there is no such user".to_owned()))
         }
     }
+}
+
+/// Somebody who was never seen can be erased, but not in an app that there never was: that is a slip of
+/// the pen, and the person whose request it is would stay.
+fn known(office: &Office, account: &Account, found: &Found) -> Result<(), Failure> {
+    if matches!(found, Found::Unknown) && office.parts.apps.get(&account.app).is_none() {
+        return Err(Failure::Usage(format!(
+            "WHO: {} is not configured, and nothing is stored of that account: correct the appid",
+            account.app
+        )));
+    }
+    Ok(())
 }
 
 async fn plan_lines(office: &Office, accounts: &Accounts) -> Result<String, Failure> {
@@ -135,6 +153,11 @@ async fn carry_out(
     let records = erasures
         .iter()
         .map(|erasure| ErasureWire::to_record(erasure, &topics, SOURCE, &judge.signer));
+    let keys = Keys {
+        accounts: accounts.clone(),
+        unionids: BTreeSet::new(),
+    };
+    let before = office.view(&keys).await?;
     let published = judge.publish(records.collect()).await;
     if published.is_err() {
         say(
@@ -143,10 +166,6 @@ async fn carry_out(
         );
     }
     published?;
-    let keys = Keys {
-        accounts: accounts.clone(),
-        unionids: BTreeSet::new(),
-    };
     let left = |view: &View| {
         accounts
             .iter()
@@ -171,6 +190,11 @@ async fn carry_out(
     say(&format!(
         "Done: {gone} accounts are erased, up to {erased_at}.\n"
     ));
+    let unseen = accounts.iter();
+    let unseen = unseen.filter(|a| !before.accounts.contains_key(*a)).count();
+    if unseen > 0 {
+        say(&format!("Nothing had been stored of {unseen} of them.\n"));
+    }
     let back = accounts.iter().filter(|a| view.accounts.contains_key(*a));
     for account in back {
         say(&format!(
