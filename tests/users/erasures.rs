@@ -139,6 +139,36 @@ async fn lived(desk: &Desk) -> People {
     }
 }
 
+/// What is mistyped is refused, and nobody is named by that.
+async fn slips(desk: &Desk, account: &str) {
+    let (app, openid) = account.split_once(':').unwrap();
+    let surplus = format!("{account}x");
+    let not_there = format!("wxtypo:{openid}");
+    let filter = format!("--app={account}");
+    for args in [
+        &["user", "erase", account, &surplus, "--yes"][..],
+        &["user", "erase", &not_there, "--yes", "--note", "slip"],
+        &["user", "erase", &not_there, "--account-only", "--yes"],
+        &["user", "show", account, &surplus],
+        &["dlq", "show", account],
+        &["replay", &filter],
+        &["export", &filter],
+        &["app", "resume", account],
+    ] {
+        let said = desk.site.fleet.refused(args, 2).await;
+        assert!(!said.contains(openid), "{args:?}: {said}");
+    }
+    let said = desk
+        .site
+        .fleet
+        .refused(&["app", "resume", "wxtypo"], 2)
+        .await;
+    assert!(
+        said.contains("wxtypo is not configured; there are: ") && said.contains(app),
+        "{said}"
+    );
+}
+
 async fn erased_for_good(mut desk: Desk) {
     let people = lived(&desk).await;
     let People { gone, sibling, .. } = &people;
@@ -154,6 +184,7 @@ async fn erased_for_good(mut desk: Desk) {
     let mine = desk.account(1, "oWaits");
     assert_eq!(waiting(&desk).await.0, 1, "{before}");
 
+    slips(&desk, gone).await;
     let told = desk.done(&["user", "erase", gone, "--dry-run"]).await;
     assert!(told.contains(gone) && told.contains(sibling), "{told}");
     let begun = now();
