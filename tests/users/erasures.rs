@@ -154,6 +154,9 @@ async fn slips(desk: &Desk, account: &str) {
         &["replay", &filter],
         &["export", &filter],
         &["app", "resume", account],
+        &["conflicts", "list", "--app", "wxtypo"],
+        &["conflicts", "list", "--platform", "typo"],
+        &["dlq", "redrive", "--limit", "0"],
     ] {
         let said = desk.site.fleet.refused(args, 2).await;
         assert!(!said.contains(openid), "{args:?}: {said}");

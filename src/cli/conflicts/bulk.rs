@@ -68,6 +68,9 @@ impl Bulk {
         let groups = self.groups(office).await?;
         say(&self.plan_lines(&groups));
         if deed.dry_run || groups.is_empty() {
+            if let Err(refused) = self.refuse(&groups) {
+                say(&format!("Without --dry-run this is refused: {refused}\n"));
+            }
             return Ok(());
         }
         self.refuse(&groups)?;

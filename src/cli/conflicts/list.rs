@@ -25,9 +25,17 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    pub(super) fn of(args: &FilterArgs) -> Result<Self, Failure> {
+    pub(super) fn of(args: &FilterArgs, config: &Config) -> Result<Self, Failure> {
         let app = args.app.as_deref().map(|text| {
-            AppId::parse(text).map_err(|why| Failure::Usage(format!("--app is no appid: it {why}")))
+            let app = AppId::parse(text)
+                .map_err(|why| Failure::Usage(format!("--app is no appid: it {why}")))?;
+            match config.apps().get(&app) {
+                Some(_) => Ok(app),
+                None => Err(unknown(
+                    "--app",
+                    config.apps().iter().map(|a| a.id.as_str()),
+                )),
+            }
         });
         let why = args.why.as_deref().map(|word| {
             Why::from_word(word).ok_or_else(|| {
@@ -35,7 +43,16 @@ impl Filter {
                 Failure::Usage(format!("--why is one of {}", words.join(", ")))
             })
         });
-        let platform = args.platform.as_deref().map(|p| platform("--platform", p));
+        let platform = args.platform.as_deref().map(|text| {
+            let platform = platform("--platform", text)?;
+            match config.platforms.contains(&platform) {
+                true => Ok(platform),
+                false => Err(unknown(
+                    "--platform",
+                    config.platforms.iter().map(|p| p.as_str()),
+                )),
+            }
+        });
         let since = args.since.as_deref().map(|text| moment("--since", text));
         Ok(Self {
             app: app.transpose()?,
@@ -90,6 +107,12 @@ impl Filter {
         Ok((claims, false))
     }
 
+    /// Whether all are meant.
+    fn is_any(&self) -> bool {
+        let (app, platform) = (&self.app, &self.platform);
+        app.is_none() && platform.is_none() && self.why.is_none() && self.since.is_none()
+    }
+
     fn which(&self) -> Which {
         Which {
             app: self.app.clone(),
@@ -98,9 +121,18 @@ impl Filter {
     }
 }
 
+/// A filter that nothing can fit would say that all is well.
+fn unknown<'a>(option: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+    let known: Vec<&str> = known.collect();
+    Failure::Usage(format!(
+        "{option} is not configured; there are: {}",
+        known.join(", ")
+    ))
+}
+
 /// Lists.
 pub(super) async fn run(config: Config, args: ListArgs) -> Result<(), Failure> {
-    let filter = Filter::of(&args.filter)?;
+    let filter = Filter::of(&args.filter, &config)?;
     let office = Office::open(config).await?;
     let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
     let mut listed: Vec<ClaimRow> = Vec::new();
@@ -137,7 +169,10 @@ fn text(
 ) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     if counts.is_empty() {
-        return Ok("No claim is contested.\n".to_owned());
+        return Ok(match filter.is_any() {
+            true => "No claim is contested.\n".to_owned(),
+            false => "No contested claim is among those that are asked for.\n".to_owned(),
+        });
     }
     for (why, n) in counts {
         writeln!(text, "{n:>10}  {why}")?;

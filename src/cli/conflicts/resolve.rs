@@ -52,7 +52,7 @@ pub(super) async fn run(config: Config, args: ResolveArgs) -> Result<(), Failure
 }
 
 async fn many(config: Config, args: ResolveArgs) -> Result<(), Failure> {
-    let filter = Filter::of(&args.filter)?;
+    let filter = Filter::of(&args.filter, &config)?;
     let verdict = args.verdict.verdict();
     args.deed.wait()?;
     if !args.deed.dry_run {

@@ -27,7 +27,7 @@ pub struct RedriveArgs {
     #[arg(long, value_name = "N", default_value_t = 500)]
     rate: u32,
     /// A letter goes back so often at most, however often it dies
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     limit: u32,
     /// Send letters again that went before
     #[arg(long)]
