@@ -294,7 +294,8 @@ pub async fn pushes_that_wechat_did_not_send_so_are_refused() {
     let scene = company().await;
     let person = scene.person();
     let openid = scene.openid(SEALED, person);
-    let followed = xml("subscribe", &openid, seconds());
+    let followed_at = seconds();
+    let followed = xml("subscribe", &openid, followed_at);
     let wechat = pusher(&scene, SEALED);
     let body = |sealed: &str| format!("<xml><Encrypt>{sealed}</Encrypt></xml>");
     let own = encrypt(&followed, wechat.app);
@@ -335,7 +336,7 @@ pub async fn pushes_that_wechat_did_not_send_so_are_refused() {
     answers.push((400, wechat.sealed("<xml><MsgType>event").await));
     answers.push((400, wechat.sealed("<!DOCTYPE xml><xml></xml>").await));
     // An event that matters, and lacks its time or its person.
-    let time = with(&format!("<CreateTime>{at}"), "<CreateTime>soon");
+    let time = with(&format!("<CreateTime>{followed_at}"), "<CreateTime>soon");
     assert_ne!(time, followed);
     answers.push((400, wechat.sealed(&time).await));
     answers.push((400, wechat.sealed(&with(&openid, "undefined")).await));
