@@ -157,6 +157,9 @@ async fn slips(desk: &Desk, account: &str) {
         &["conflicts", "list", "--app", "wxtypo"],
         &["conflicts", "list", "--platform", "typo"],
         &["dlq", "redrive", "--limit", "0"],
+        &["dlq", "redrive", "0/99", "--dry-run"],
+        &["dlq", "redrive", "0/99", "--yes"],
+        &["import", "none.csv", "--from-line", "0"],
     ] {
         let said = desk.site.fleet.refused(args, 2).await;
         assert!(!said.contains(openid), "{args:?}: {said}");

@@ -1,6 +1,7 @@
 //! `unilink dlq redrive`: letters go back to the login topic.
 
 use super::{FilterArgs, failed, place};
+use crate::bus::Range;
 use crate::cli::Failure;
 use crate::cli::confirm::Consent;
 use crate::cli::operator::{Operator, OperatorArgs};
@@ -52,12 +53,15 @@ pub async fn run(desk: &Desk, args: RedriveArgs) -> Result<(), Failure> {
     let progress = Progress::new(false);
     if args.dry_run {
         let (gone, _) = desk.unnoted().await.map_err(failed)?;
-        print(&planned(desk, &wish, &gone, &progress).await?, "would go");
+        let plan = planned(desk, &wish, &gone, &progress).await?;
+        there(&args.places, &plan)?;
+        print(&plan, "would go");
         return Ok(());
     }
     let operator = args.operator.operator()?;
     recover(desk).await?;
     let plan = planned(desk, &wish, &BTreeSet::new(), &progress).await?;
+    there(&args.places, &plan)?;
     if plan.total() == 0 {
         print(&plan, "go");
         return Ok(());
@@ -66,6 +70,20 @@ pub async fn run(desk: &Desk, args: RedriveArgs) -> Result<(), Failure> {
         .to(&text(&plan, "go back to the login topic"))?;
     let stop = until_signalled()?;
     redrive(desk, &args, &wish, &plan, &operator, &stop).await
+}
+
+/// Whoever names places means letters.
+fn there(places: &[Place], plan: &Plan) -> Result<(), Failure> {
+    let missing = |place: &&Place| {
+        let fits = |r: &Range| r.partition == place.0 && (r.from..r.to).contains(&place.1);
+        !plan.held.iter().any(fits)
+    };
+    match places.iter().find(missing) {
+        None => Ok(()),
+        Some(Place(partition, offset)) => Err(Failure::Usage(format!(
+            "PLACE: no letter is at {partition}/{offset}; `unilink dlq list` shows where they are"
+        ))),
+    }
 }
 
 /// What became of earlier redrives that did not end is noted; one that may be under way is waited for.

@@ -39,7 +39,7 @@ pub struct ImportArgs {
     #[arg(long)]
     skip_bad: bool,
     /// Begin with this line of the file (the first is 1): how an interrupted import goes on
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     from_line: u64,
     /// Accounts a second, so that live logins are not held up; 0: as fast as the bus takes them
     #[arg(long, value_name = "N", default_value_t = 1_000)]
