@@ -41,7 +41,7 @@ pub struct WorkArgs {
     #[arg(long, requires = "resume")]
     pub take_over: bool,
     /// Show the jobs there are
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["dry_run", "no_ask", "again", "rate", "calls", "full_speed", "resume"])]
     pub list: bool,
     #[command(flatten)]
     pub operator: OperatorArgs,

@@ -160,6 +160,8 @@ async fn slips(desk: &Desk, account: &str) {
         &["dlq", "redrive", "0/99", "--dry-run"],
         &["dlq", "redrive", "0/99", "--yes"],
         &["import", "none.csv", "--from-line", "0"],
+        &["replay", "--list", "--dry-run"],
+        &["backfill", "--list", "--rate", "5"],
     ] {
         let said = desk.site.fleet.refused(args, 2).await;
         assert!(!said.contains(openid), "{args:?}: {said}");
