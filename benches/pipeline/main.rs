@@ -124,6 +124,33 @@ enum Part {
     Beside,
 }
 
+impl Options {
+    fn wants(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
+
+    /// Ends with what is wrong: in mostly-repeat each person who is stored comes to a third app once at most.
+    fn check(&self) {
+        let repeats = self.loads.contains(&Load::MostlyRepeat) && self.wants(Part::Throughput);
+        let repeats = repeats || self.wants(Part::Again) || self.wants(Part::Beside);
+        let stored = repeats.then_some(("--stored", self.stored));
+        let accounts = self
+            .accounts
+            .iter()
+            .map(|accounts| ("--accounts", *accounts));
+        let accounts = accounts.filter(|_| self.wants(Part::Scale));
+        let least = self.events.div_ceil(10);
+        if let Some((option, _)) = stored.into_iter().chain(accounts).find(|(_, n)| *n < least) {
+            let why = format!(
+                "{option}: {} events of mostly-repeat want {least}",
+                self.events
+            );
+            let wrong = Self::command().error(ErrorKind::ValueValidation, why);
+            wrong.exit();
+        }
+    }
+}
+
 /// Events of the run that does not count, at most.
 const WARMING: u64 = 100_000;
 
@@ -137,13 +164,7 @@ struct Bench {
 #[tokio::main]
 async fn main() {
     let options = Options::parse();
-    let least = options.events.div_ceil(10);
-    if options.stored < least {
-        let why = "in mostly-repeat each person who is stored comes to a third app once at most";
-        let why = format!("--stored: {why}, so {} events want {least}", options.events);
-        let wrong = Options::command().error(ErrorKind::ValueValidation, why);
-        wrong.exit();
-    }
+    options.check();
     let at = options.dir.clone().unwrap_or_else(std::env::temp_dir);
     let dir = tempfile::Builder::new()
         .prefix("unilink-pipeline-")
@@ -159,22 +180,22 @@ async fn main() {
     let loads = Loads::new(bench.options.stored);
     bench.stock(&stock, &loads).await;
     bench.warm(&loads, &stock).await;
-    if bench.wants(Part::Throughput) {
+    if bench.options.wants(Part::Throughput) {
         for load in bench.options.loads.clone() {
             bench.load(load, &loads, &stock).await;
         }
     }
-    if bench.wants(Part::Latency) {
+    if bench.options.wants(Part::Latency) {
         bench.latency(&loads, &stock).await;
     }
-    if bench.wants(Part::Again) {
+    if bench.options.wants(Part::Again) {
         bench.again(&loads, &stock).await;
     }
-    if bench.wants(Part::Beside) {
+    if bench.options.wants(Part::Beside) {
         bench.beside(&loads, &stock).await;
     }
     bench.ground.services.drop_database(&stock).await;
-    if bench.wants(Part::Scale) {
+    if bench.options.wants(Part::Scale) {
         for accounts in bench.options.accounts.clone() {
             bench.scale(accounts).await;
         }
@@ -187,10 +208,6 @@ async fn main() {
 }
 
 impl Bench {
-    fn wants(&self, part: Part) -> bool {
-        self.options.parts.contains(&part)
-    }
-
     /// A database that others are copied from.
     async fn stock(&self, name: &str, loads: &Loads) {
         eprintln!("storing {} accounts …", loads.stored);
@@ -246,15 +263,15 @@ impl Bench {
             };
             let (run, shape) = run::run(&self.ground, &mut site, &task).await;
             let mut row = Row::new(load, workers, run, shape);
-            if self.wants(Part::Ceilings) {
+            if self.options.wants(Part::Ceilings) {
                 row.kafka = Some(self.kafka(&site, workers, shape).await);
             }
-            if self.wants(Part::Plain) {
+            if self.options.wants(Part::Plain) {
                 eprintln!("{}, {workers} workers: plain …", load.name());
                 row.plain = Some(self.plain(&site, stock, workers).await);
             }
             site.end().await;
-            if self.wants(Part::Ceilings) {
+            if self.options.wants(Part::Ceilings) {
                 if recording.is_none() {
                     let task = Task { workers: 1, ..task };
                     recording = Some(Arc::new(self.record(&task, stock).await));

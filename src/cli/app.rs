@@ -3,6 +3,7 @@
 use super::Failure;
 use super::assemble::Operating;
 use super::confirm::Consent;
+use super::name::configured;
 use super::operator::{Operator, OperatorArgs};
 use super::progress::{Progress, grouped};
 use crate::config::Config;
@@ -73,22 +74,9 @@ pub async fn run(config: Config, command: AppCommand) -> Result<(), Failure> {
     }
 }
 
-fn configured(operating: &Operating, app: &AppId) -> Result<(), Failure> {
-    let apps = &operating.parts.apps;
-    if apps.get(app).is_some() {
-        return Ok(());
-    }
-    let mut known: Vec<&str> = apps.iter().map(|a| a.id.as_str()).collect();
-    known.sort_unstable();
-    Err(Failure::Usage(format!(
-        "{app} is not configured; there are: {}",
-        known.join(", ")
-    )))
-}
-
 async fn pause(operating: &Operating, args: &PauseArgs) -> Result<(), Failure> {
     let (store, app) = (&operating.store, &args.app);
-    configured(operating, app)?;
+    configured("APPID", app, &operating.parts.apps)?;
     let operator = args.operator.operator()?;
     if operator.note.trim().is_empty() {
         let why = "say why for those who find it paused: add --note TEXT";
@@ -128,7 +116,7 @@ async fn resume(operating: &Operating, args: &ResumeArgs) -> Result<(), Failure>
         println!("{app} is resumed: workers ask WeChat about it again within seconds");
         return Ok(());
     }
-    configured(operating, app)?;
+    configured("APPID", app, &operating.parts.apps)?;
     println!("{app} is not paused");
     Ok(())
 }

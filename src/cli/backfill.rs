@@ -3,8 +3,8 @@
 use super::Failure;
 use super::assemble::{Operating, Tools};
 use super::jobs::{job_named, list, relay, say};
+use super::name;
 use super::progress::grouped;
-use super::replay::apps_known;
 use super::work::{Made, Work};
 use super::work_args::WorkArgs;
 use crate::config::Config;
@@ -46,7 +46,9 @@ pub async fn run(config: Config, args: BackfillArgs) -> Result<(), Failure> {
     if !work.list {
         work.operator.operator()?;
     }
-    apps_known(&config, args.app.as_slice())?;
+    if let Some(named) = &args.app {
+        name::app("--app", named, &config.apps())?;
+    }
     let operating = Operating::open(config).await?;
     if work.list {
         return list(&operating, KIND, work.json).await;

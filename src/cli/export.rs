@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::assemble::Operating;
+use super::name::configured;
 use super::progress::{Progress, grouped, until_signalled};
 use crate::config::Config;
 use crate::model::AppId;
@@ -58,14 +59,8 @@ fn app(text: &str) -> Result<AppId, String> {
 /// # Errors
 /// The store cannot be read, the file cannot be written, or it was stopped.
 pub async fn run(config: Config, args: ExportArgs) -> Result<(), Failure> {
-    if let Some(app) = &args.app
-        && config.apps().get(app).is_none()
-    {
-        let known: Vec<String> = config.apps().iter().map(|a| a.id.to_string()).collect();
-        let known = known.join(", ");
-        return Err(Failure::Usage(format!(
-            "{app} is not configured; there are: {known}"
-        )));
+    if let Some(app) = &args.app {
+        configured("--app", app, &config.apps())?;
     }
     let format = FormatArg::or_of(args.format, args.out.as_deref());
     let operating = Operating::open(config).await?;

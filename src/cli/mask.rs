@@ -1,7 +1,7 @@
 //! Who is named on the command line is not named again by an error: errors end up in logs.
 
 /// Separates an account from what is typed beside it, as in `--app=A:B` or `--accounts A:B,C:D`.
-const AROUND: [char; 6] = ['=', ',', ' ', '\'', '"', '`'];
+const AROUND: [char; 6] = ['=', ',', '(', '\'', '"', '`'];
 
 /// The text without the openids of accounts (`APPID:OPENID`) that stand in it.
 pub(super) fn masked(text: &str) -> String {
@@ -35,8 +35,8 @@ mod tests {
 
     #[test]
     fn openids_are_left_out_and_all_else_stays() {
-        let said = "error: unexpected argument 'wx0123456789abcdef:oAb-c_D' found; --app=wx1a:oX, wx2b:oY.";
-        let left = "error: unexpected argument 'wx0123456789abcdef:…' found; --app=wx1a:…, wx2b:….";
+        let said = "error: unexpected argument 'wx0123456789abcdef:oAb-c_D' found; --app=wx1a:oX, wx2b:oY (wx3c:oZ).";
+        let left = "error: unexpected argument 'wx0123456789abcdef:…' found; --app=wx1a:…, wx2b:… (wx3c:…).";
         assert_eq!(masked(said), left);
         for said in [
             "error: invalid value '0:5-3' for '--offsets'",

@@ -2,7 +2,9 @@
 //! repeating it: it may be an identifier, and errors are kept in logs.
 
 use super::Failure;
-use crate::model::{Account, InvalidId, Millis, PlatformId, UnionId, UnionKey, UserId};
+use crate::model::{
+    Account, AppId, Apps, InvalidId, Millis, PlatformId, UnionId, UnionKey, UserId,
+};
 use uuid::Uuid;
 
 /// Somebody, by a user id or by one of their accounts.
@@ -43,6 +45,38 @@ pub fn union(platform: &str, unionid: &str) -> Result<UnionKey, Failure> {
         platform: self::platform("PLATFORM", platform)?,
         unionid: UnionId::parse(unionid).map_err(|why| wrong("UNIONID", "a unionid", why))?,
     })
+}
+
+/// Reads an app that is configured.
+///
+/// # Errors
+/// Wrong use.
+pub fn app(what: &str, text: &str, apps: &Apps) -> Result<AppId, Failure> {
+    let app = AppId::parse(text).map_err(|why| wrong(what, "an appid", why))?;
+    configured(what, &app, apps)?;
+    Ok(app)
+}
+
+/// An app that is not configured is mistyped: what were said of it would be that all is well.
+///
+/// # Errors
+/// Wrong use; it names those that are.
+pub fn configured(what: &str, app: &AppId, apps: &Apps) -> Result<(), Failure> {
+    if apps.get(app).is_some() {
+        return Ok(());
+    }
+    let known = apps.iter().map(|app| app.id.as_str());
+    Err(missing(what, app.as_str(), known))
+}
+
+/// What is named stands nowhere in the configuration.
+pub fn missing<'a>(what: &str, named: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+    let mut known: Vec<&str> = known.collect();
+    known.sort_unstable();
+    let known = known.join(", ");
+    Failure::Usage(format!(
+        "{what}: {named} is not configured; there are {known}"
+    ))
 }
 
 /// Reads a platform.

@@ -3,13 +3,14 @@
 use super::Failure;
 use super::assemble::{Operating, Tools};
 use super::jobs::{job_named, list, relay, say};
+use super::name;
 use super::progress::grouped;
 use super::work::{Made, Work};
 use super::work_args::WorkArgs;
 use crate::bus::TopicSpec;
 use crate::clock::{Clock, parse_duration};
 use crate::config::Config;
-use crate::model::{AppId, Millis};
+use crate::model::Millis;
 use crate::replay::Source;
 use crate::replay::logins::LoginSource;
 use crate::replay::spec::{Logins, Spec, What};
@@ -116,7 +117,10 @@ pub async fn run(config: Config, args: ReplayArgs) -> Result<(), Failure> {
     if !work.list {
         work.operator.operator()?;
     }
-    apps_known(&config, &args.apps)?;
+    let apps = config.apps();
+    for named in &args.apps {
+        name::app("--app", named, &apps)?;
+    }
     let operating = Operating::open(config).await?;
     if work.list {
         return list(&operating, KIND, work.json).await;
@@ -165,27 +169,6 @@ pub async fn run(config: Config, args: ReplayArgs) -> Result<(), Failure> {
         source: &source,
     };
     work.run().await
-}
-
-/// Whether the apps are configured.
-///
-/// # Errors
-/// Wrong use: one is not.
-pub fn apps_known(config: &Config, named: &[String]) -> Result<(), Failure> {
-    let apps = config.apps();
-    for name in named {
-        let known = AppId::parse(name)
-            .ok()
-            .is_some_and(|id| apps.get(&id).is_some());
-        if !known {
-            let all: Vec<&str> = apps.iter().map(|app| app.id.as_str()).collect();
-            return Err(Failure::Usage(format!(
-                "--app: {name} is not configured; there are {}",
-                all.join(", ")
-            )));
-        }
-    }
-    Ok(())
 }
 
 /// What is read: what was asked for, as far as it is there and the workers have finished it.

@@ -172,7 +172,7 @@ async fn slips(desk: &Desk, account: &str) {
         .refused(&["app", "resume", "wxtypo"], 2)
         .await;
     assert!(
-        said.contains("wxtypo is not configured; there are: ") && said.contains(app),
+        said.contains("wxtypo is not configured; there are ") && said.contains(app),
         "{said}"
     );
 }

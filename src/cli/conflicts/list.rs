@@ -3,7 +3,7 @@
 use super::bulk::MOST;
 use super::{FilterArgs, ListArgs};
 use crate::cli::Failure;
-use crate::cli::name::{moment, platform};
+use crate::cli::name::{app, missing, moment, platform};
 use crate::cli::office::Office;
 use crate::cli::shown::{ClaimJson, claim_line, say, say_json};
 use crate::config::Config;
@@ -26,17 +26,8 @@ pub(super) struct Filter {
 
 impl Filter {
     pub(super) fn of(args: &FilterArgs, config: &Config) -> Result<Self, Failure> {
-        let app = args.app.as_deref().map(|text| {
-            let app = AppId::parse(text)
-                .map_err(|why| Failure::Usage(format!("--app is no appid: it {why}")))?;
-            match config.apps().get(&app) {
-                Some(_) => Ok(app),
-                None => Err(unknown(
-                    "--app",
-                    config.apps().iter().map(|a| a.id.as_str()),
-                )),
-            }
-        });
+        let apps = config.apps();
+        let app = args.app.as_deref().map(|text| app("--app", text, &apps));
         let why = args.why.as_deref().map(|word| {
             Why::from_word(word).ok_or_else(|| {
                 let words: Vec<&str> = Why::ALL.iter().map(|why| why.word()).collect();
@@ -47,10 +38,10 @@ impl Filter {
             let platform = platform("--platform", text)?;
             match config.platforms.contains(&platform) {
                 true => Ok(platform),
-                false => Err(unknown(
-                    "--platform",
-                    config.platforms.iter().map(|p| p.as_str()),
-                )),
+                false => {
+                    let known = config.platforms.iter().map(PlatformId::as_str);
+                    Err(missing("--platform", platform.as_str(), known))
+                }
             }
         });
         let since = args.since.as_deref().map(|text| moment("--since", text));
@@ -107,27 +98,12 @@ impl Filter {
         Ok((claims, false))
     }
 
-    /// Whether all are meant.
-    fn is_any(&self) -> bool {
-        let (app, platform) = (&self.app, &self.platform);
-        app.is_none() && platform.is_none() && self.why.is_none() && self.since.is_none()
-    }
-
     fn which(&self) -> Which {
         Which {
             app: self.app.clone(),
             state: State::Contested,
         }
     }
-}
-
-/// A filter that nothing can fit would say that all is well.
-fn unknown<'a>(option: &str, known: impl Iterator<Item = &'a str>) -> Failure {
-    let known: Vec<&str> = known.collect();
-    Failure::Usage(format!(
-        "{option} is not configured; there are: {}",
-        known.join(", ")
-    ))
 }
 
 /// Lists.
@@ -169,10 +145,7 @@ fn text(
 ) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
     if counts.is_empty() {
-        return Ok(match filter.is_any() {
-            true => "No claim is contested.\n".to_owned(),
-            false => "No contested claim is among those that are asked for.\n".to_owned(),
-        });
+        return Ok("No claim that is asked for is contested.\n".to_owned());
     }
     for (why, n) in counts {
         writeln!(text, "{n:>10}  {why}")?;

@@ -6,7 +6,7 @@ use super::EraseArgs;
 use crate::cli::Failure;
 use crate::cli::assemble::SOURCE;
 use crate::cli::deed::Judge;
-use crate::cli::name::{Who, who};
+use crate::cli::name::{Who, configured, who};
 use crate::cli::office::{Found, Office};
 use crate::cli::operator::Operator;
 use crate::cli::shown::{account_line, outlook_lines, say};
@@ -65,14 +65,14 @@ async fn accounts(
     named: &Who,
     alone: Option<&Account>,
 ) -> Result<Option<Accounts>, Failure> {
-    if let Some(account) = alone {
-        let found = office.find(&Who::Account(account.clone())).await?;
-        known(office, account, &found)?;
-        return Ok(Some([account.clone()].into()));
-    }
     let found = office.find(named).await?;
-    if let Who::Account(account) = named {
-        known(office, account, &found)?;
+    // Somebody who was never seen can be erased, but not in an app that there never was: that is a slip of
+    // the pen, and the person whose request it is would stay.
+    if let (Found::Unknown, Who::Account(account)) = (&found, named) {
+        configured("WHO", &account.app, &office.parts.apps)?;
+    }
+    if let Some(account) = alone {
+        return Ok(Some([account.clone()].into()));
     }
     match (found, named) {
         (Found::User(_, accounts), _) => {
@@ -93,18 +93,6 @@ async fn accounts(
             Err(Failure::Failed("there is no such user".to_owned()))
         }
     }
-}
-
-/// Somebody who was never seen can be erased, but not in an app that there never was: that is a slip of
-/// the pen, and the person whose request it is would stay.
-fn known(office: &Office, account: &Account, found: &Found) -> Result<(), Failure> {
-    if matches!(found, Found::Unknown) && office.parts.apps.get(&account.app).is_none() {
-        return Err(Failure::Usage(format!(
-            "WHO: {} is not configured, and nothing is stored of that account: correct the appid",
-            account.app
-        )));
-    }
-    Ok(())
 }
 
 async fn plan_lines(office: &Office, accounts: &Accounts) -> Result<String, Failure> {
