@@ -134,26 +134,38 @@ async fn hastening_gets_over_a_deadlock() {
     };
     defer(&*store, vec![later(1), later(2)]).await;
     let (mut batch, mut watch) = (home.raw().await, home.raw().await);
-    batch
-        .execute("BEGIN; UPDATE deferred SET attempts = 1 WHERE \"offset\" = 2")
-        .await
-        .expect("runs");
-    let other = Arc::clone(&store);
-    let hastening = tokio::spawn(async move { other.hasten(&app(1), Millis(1_000)).await });
     let waits = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
                  AND wait_event_type = 'Lock'";
-    while watch.fetch_all(waits).await.expect("reads").is_empty() {
-        assert!(!hastening.is_finished(), "it waits for the second row");
+    for _ in 0..20 {
+        batch
+            .execute("BEGIN; UPDATE deferred SET attempts = 1 WHERE \"offset\" = 2")
+            .await
+            .expect("runs");
+        let other = Arc::clone(&store);
+        let hastening = tokio::spawn(async move { other.hasten(&app(1), Millis(1_000)).await });
+        while watch.fetch_all(waits).await.expect("reads").is_empty() {
+            assert!(!hastening.is_finished(), "it waits for the second row");
+        }
+        let crossed = batch
+            .execute("UPDATE deferred SET attempts = 1 WHERE \"offset\" = 1; COMMIT")
+            .await;
+        let hastened = hastening.await.expect("runs").expect("hastens");
+        assert_eq!(hastened, 2);
+        // Who waits first looks first, and lets go. That is hastening, unless the other came more
+        // than its second later; then nothing was shown, and it is done again.
+        match crossed {
+            Ok(_) => {
+                assert_eq!(due(&*store, 1_000).await, [1, 2]);
+                return home.close().await;
+            }
+            Err(error) => assert!(error.to_string().contains("deadlock"), "{error}"),
+        }
+        batch
+            .execute("ROLLBACK; UPDATE deferred SET next_at = 500000")
+            .await
+            .expect("runs");
     }
-    // Whoever waits first finds out first, and lets go.
-    batch
-        .execute("UPDATE deferred SET attempts = 1 WHERE \"offset\" = 1; COMMIT")
-        .await
-        .expect("the batch goes on");
-    let hastened = hastening.await.expect("runs").expect("hastens");
-    assert_eq!(hastened, 2);
-    assert_eq!(due(&*store, 1_000).await, [1, 2]);
-    home.close().await;
+    panic!("the batch fell every time");
 }
 
 /// A worker that was stopped in the middle of a transaction must not stop the others for good.
