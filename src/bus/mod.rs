@@ -135,7 +135,7 @@ pub struct Unit {
 /// How a commit ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Committed {
-    /// All of it is visible.
+    /// All of it is, or is just becoming, visible: [`Bus::settled`] waits for it.
     Visible,
     /// The term is over, or the outcome is unknown: a fresh [`Next::Given`] follows.
     Void,
@@ -217,6 +217,12 @@ pub trait Bus: Send + Sync {
     /// Reads up to `limit` records (and about 4 MiB), without a group. Fewer than there are is
     /// possible; none means that the range is empty as of now.
     async fn read(&self, range: &Range, limit: usize) -> Result<Vec<Stored>, BusError>;
+    /// Waits until each unit that had written to the topic before is either visible there or void. What
+    /// a dead worker left open may hide for a while what others committed after it, and a reader would
+    /// take that for the end.
+    async fn settled(&self, _topic: &Arc<str>) -> Result<(), BusError> {
+        Ok(())
+    }
     /// Creates what is missing and tells how the topics are, in the order asked. `Refused` if one has
     /// another number of partitions.
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError>;

@@ -115,6 +115,10 @@ mod tests {
             assert!(why.starts_with("WHO is "), "{why}");
             assert!(!why.contains("cret"), "{why}");
         }
+        let Err(Failure::Usage(why)) = account("WHO", "oSecret") else {
+            panic!("it is an account");
+        };
+        assert!(why.ends_with("it has no colon between the two"), "{why}");
         let id = "7ba2257c-4fe9-56b9-aa63-d543b6afaf51";
         assert!(matches!(who("WHO", id), Ok(Who::User(_))));
         assert!(matches!(who("WHO", "wx1:oA"), Ok(Who::Account(_))));

@@ -4,11 +4,12 @@
 use super::Failure;
 use super::assemble::{Operating, Parts};
 use super::name::Who;
-use super::word::event_id;
+use super::word::{Agreed, event_id, latest};
 use crate::config::Config;
-use crate::link::{self, Outlook, Person, Rules, Split};
+use crate::link::{self, InTurn, Outlook, Person, Rules, Split};
 use crate::model::{
-    Account, Changes, ClaimKey, ClaimRow, ClaimStatus, Fact, Keys, Millis, Outcome, UserId, View,
+    Account, Changes, ClaimKey, ClaimRow, ClaimStatus, Fact, Keys, Millis, Outcome, Ruling, UserId,
+    View,
 };
 use crate::store::{FoundAccount, FoundUser, Operate, StoreError};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,6 +20,10 @@ const ROUNDS: usize = 1_000;
 /// Accounts, and unionids of theirs, that are read for the sake of contested claims. Those that link
 /// are all read.
 const NEARBY: usize = 500;
+
+/// Decisions about one person whose order is sought beforehand: it takes a plan for each, of all that
+/// go before. Of more, [`super::deed::Judge::decide`] tells on the way.
+pub const FORESEEN: usize = 100;
 
 /// An installation as an operator sees it.
 pub struct Office {
@@ -88,6 +93,34 @@ impl Office {
             }
         })
         .await
+    }
+
+    /// Whether decisions that are given one after the other can all be given, as far as that is seen
+    /// beforehand; `keys` is what their plan has read.
+    ///
+    /// # Errors
+    /// As [`Office::plan`].
+    pub async fn in_turn(
+        &self,
+        keys: Keys,
+        rulings: impl Iterator<Item = Ruling>,
+        agreed: &Agreed,
+    ) -> Result<bool, Failure> {
+        let facts = rulings.map(|ruling| latest(ruling).map(Fact::Decision));
+        let facts: Vec<Fact> = facts.collect::<Result<_, _>>()?;
+        if facts.len() > FORESEEN {
+            return Ok(true);
+        }
+        let now = self.now();
+        let covered = |step: &Outlook| agreed.covers(step);
+        let answer = self.asked(keys, |view| {
+            match link::in_turn(view, &facts, covered, &self.rules, now) {
+                InTurn::Read(more) => Err(more),
+                InTurn::All => Ok(true),
+                InTurn::Only(_) => Ok(false),
+            }
+        });
+        Ok(answer.await?.1)
     }
 
     /// What would part `apart` from `rest`.

@@ -94,7 +94,8 @@ async fn open_jobs(site: &Site) -> Result<String, Failure> {
     Ok(match jobs.iter().filter(open).count() {
         0 => String::new(),
         open => format!(
-            "\n{open} jobs that were begun and are not done (`unilink replay --list`) end with it"
+            "\n{open} jobs that were begun and are not done (`unilink replay --list` and `unilink backfill \
+             --list` show them) end with it"
         ),
     })
 }

@@ -1,5 +1,6 @@
 //! How accounts, claims and users look on an operator's terminal, and as JSON.
 
+use super::Failure;
 use crate::link::{Against, Outlook, Person};
 use crate::model::{Account, ClaimRow, ClaimStatus, ClaimVerdict, Ruled};
 use serde::Serialize;
@@ -166,6 +167,13 @@ pub fn outlook_lines(outlook: &Outlook) -> String {
 pub fn outlook_summary(outlook: &Outlook) -> String {
     let (joined, parted) = (outlook.joined().len(), outlook.parted().len());
     format!("users that come apart: {parted}; users that are joined of several: {joined}")
+}
+
+/// What a dry run adds if the deed itself is refused.
+pub fn say_refused(refused: Result<(), Failure>) {
+    if let Err(why) = refused {
+        say(&format!("Without --dry-run this is refused: {why}\n"));
+    }
 }
 
 /// An account named alone on its line.

@@ -10,7 +10,8 @@
 //! decides anew which claims link there; `settle` and `news` write down the difference.
 //!
 //! For people who look and decide, `explain` and `against` read off why claims stand as they do, and
-//! `Outlook` what a plan would make of users; `split` finds what has to be rejected.
+//! `Outlook` what a plan would make of users; `split` finds what has to be rejected, `in_turn` whether
+//! decisions can be given one by one.
 //!
 //! A known limit: an event later than an erasure that was absorbed before it, into a life that
 //! began before it, is erased with that life.
@@ -21,6 +22,7 @@ mod against;
 mod close;
 mod explain;
 mod graph;
+mod in_turn;
 mod news;
 mod outlook;
 mod registers;
@@ -32,6 +34,7 @@ mod tests;
 
 pub use against::{Against, against};
 pub use explain::{Explained, explain};
+pub use in_turn::{InTurn, in_turn};
 pub use outlook::{Outlook, Person};
 pub use split::{Split, split};
 

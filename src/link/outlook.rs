@@ -28,21 +28,14 @@ impl Outlook {
     /// Reads a plan that was made on this view. Users that stay as they are stand on neither side.
     #[must_use]
     pub fn of(view: &View, changes: &Changes) -> Self {
-        let moved: BTreeMap<&Account, UserId> = (changes.accounts.iter())
-            .map(|row| (&row.account, row.user))
-            .collect();
-        let erased: BTreeSet<&Account> = changes.erased.iter().collect();
-        let (mut before, mut after) = (Sets::new(), Sets::new());
-        for row in view.accounts.values() {
-            let account = &row.account;
-            before.entry(row.user).or_default().insert(account.clone());
-            if !moved.contains_key(account) && !erased.contains(account) {
-                after.entry(row.user).or_default().insert(account.clone());
-            }
-        }
-        for (account, user) in moved {
-            after.entry(user).or_default().insert(account.clone());
-        }
+        Self::between(view, &Changes::default(), changes)
+    }
+
+    /// The step from one plan to another, both made on this view: what the later one does to users as
+    /// the earlier would leave them.
+    #[must_use]
+    pub fn between(view: &View, earlier: &Changes, later: &Changes) -> Self {
+        let (before, after) = (sets(view, earlier), sets(view, later));
         Self {
             before: differing(&before, &after),
             after: differing(&after, &before),
@@ -67,6 +60,25 @@ impl Outlook {
         let meets = |p: &Person, set: &BTreeSet<Account>| !p.accounts.is_disjoint(set);
         self.after.iter().any(|p| meets(p, one) && meets(p, other))
     }
+}
+
+/// The users that a view has once something is changed.
+fn sets(view: &View, changes: &Changes) -> Sets {
+    let moved: BTreeMap<&Account, UserId> = (changes.accounts.iter())
+        .map(|row| (&row.account, row.user))
+        .collect();
+    let erased: BTreeSet<&Account> = changes.erased.iter().collect();
+    let mut sets = Sets::new();
+    for row in view.accounts.values() {
+        let account = &row.account;
+        if !moved.contains_key(account) && !erased.contains(account) {
+            sets.entry(row.user).or_default().insert(account.clone());
+        }
+    }
+    for (account, user) in moved {
+        sets.entry(user).or_default().insert(account.clone());
+    }
+    sets
 }
 
 fn differing(these: &Sets, those: &Sets) -> Vec<Person> {

@@ -25,6 +25,9 @@ pub enum InvalidId {
     /// Contains white space, control or non-ASCII characters.
     #[error("has characters other than visible ASCII")]
     Characters,
+    /// An account's key without the colon between appid and openid.
+    #[error("has no colon between the two")]
+    NoColon,
     /// What programs print when they have no value ("undefined", "null", …).
     #[error("is a placeholder, not an identifier")]
     Placeholder,
@@ -183,7 +186,7 @@ impl Account {
     /// # Errors
     /// [`InvalidId`] when either half is invalid or the colon is missing.
     pub fn from_key(key: &str) -> Result<Self, InvalidId> {
-        let (app, openid) = key.split_once(':').ok_or(InvalidId::Characters)?;
+        let (app, openid) = key.split_once(':').ok_or(InvalidId::NoColon)?;
         Ok(Self {
             app: AppId::parse(app)?,
             openid: OpenId::parse(openid)?,

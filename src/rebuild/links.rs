@@ -1,7 +1,7 @@
 //! What `account-links` remembers: the newest record of each account is its row and its claims, a
 //! null its erasure. Nothing is published for them: they are what was published.
 
-use super::{Done, Reading, RebuildError, Site};
+use super::{Done, RebuildError, Site};
 use crate::bus::Stored;
 use crate::link::Rules;
 use crate::model::{
@@ -22,8 +22,7 @@ enum Told {
 /// Takes them in; the newest epoch seen.
 pub(super) async fn load(site: &Site, done: &mut Done) -> Result<u32, RebuildError> {
     let topic = &site.topics.account_links;
-    let bounds = site.bounds(topic).await?;
-    let mut reading = Reading::new(&*site.bus, topic, &bounds);
+    let mut reading = site.whole(topic).await?;
     site.watch.stage("accounts read", reading.total());
     let mut newest = 0;
     loop {

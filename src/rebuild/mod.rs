@@ -173,6 +173,14 @@ impl Site {
         }
         Ok(bounds)
     }
+
+    /// All of a topic that workers wrote. What they committed may lie behind what a killed one left
+    /// open, so that is waited for.
+    async fn whole(&self, topic: &Arc<str>) -> Result<Reading<'_>, RebuildError> {
+        let bounds = self.bounds(topic).await?;
+        self.bus.settled(topic).await?;
+        Ok(Reading::new(&*self.bus, topic, &bounds))
+    }
 }
 
 /// Reads a topic, as it is at the start, partition by partition.

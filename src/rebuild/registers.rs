@@ -1,6 +1,6 @@
 //! What `registers` remembers: tombstones first, since they void rulings, then rulings.
 
-use super::{Done, PAGE, Reading, RebuildError, Site};
+use super::{Done, PAGE, RebuildError, Site};
 use crate::bus::Stored;
 use crate::model::{
     Account, Changes, ClaimKey, ClaimVerdict, Keys, Millis, NeverPair, Ruled, View,
@@ -19,8 +19,7 @@ struct Rulings {
 /// Takes them in.
 pub(super) async fn load(site: &Site, done: &mut Done) -> Result<(), RebuildError> {
     let topic = &site.topics.registers;
-    let bounds = site.bounds(topic).await?;
-    let mut reading = Reading::new(&*site.bus, topic, &bounds);
+    let mut reading = site.whole(topic).await?;
     site.watch.stage("registers read", reading.total());
     let mut rulings = Rulings::default();
     loop {

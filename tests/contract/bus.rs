@@ -97,6 +97,7 @@ pub async fn read_part(
 
 pub async fn read_all(bus: &dyn Bus, topic: &Arc<str>) -> Vec<Stored> {
     let mut all = vec![];
+    bus.settled(topic).await.unwrap();
     for partition in 0..PARTITIONS {
         all.extend(read_part(bus, topic, partition, 1_000).await);
     }

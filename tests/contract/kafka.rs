@@ -6,6 +6,7 @@ use crate::services;
 use async_trait::async_trait;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -66,6 +67,24 @@ impl Kafka {
             .set("enable.partition.eof", "true")
             .create()
             .unwrap()
+    }
+
+    /// A transaction with a record in partition 0 that nobody ends, as a killed worker leaves it. The
+    /// brokers end it some seconds later.
+    pub fn left_open(&self, topic: &str) -> BaseProducer {
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", &self.brokers)
+            .set("transactional.id", format!("{}.dead", self.prefix))
+            .set("transaction.timeout.ms", "6000")
+            .set("message.timeout.ms", "6000")
+            .create()
+            .unwrap();
+        producer.init_transactions(REST).unwrap();
+        producer.begin_transaction().unwrap();
+        let record = BaseRecord::to(topic).partition(0).key("k").payload("open");
+        producer.send(record).map_err(|(e, _)| e).unwrap();
+        producer.flush(REST).unwrap();
+        producer
     }
 
     /// Waits until the group has this many members, and no more comes of it.

@@ -1,7 +1,7 @@
 //! What the Kafka bus promises beyond the contract: several members, brokers that are away, settings
 //! that would break promises.
 
-use super::bus::{Backend, PARTITIONS, read_all, record};
+use super::bus::{Backend, PARTITIONS, read_all, read_part, record};
 use super::kafka::Kafka;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -232,12 +232,39 @@ async fn reading_to_the_end_does_not_wait_for_what_transactions_leave_behind() {
         let done = member.commit(unit(term, 0, i, vec![one])).await.unwrap();
         assert_eq!(done, Committed::Visible);
     }
+    bus.settled(&out).await.unwrap();
     for _ in 0..3 {
         let begun = Instant::now();
-        assert_eq!(read_all(&*bus, &out).await.len(), 20);
+        assert_eq!(read_part(&*bus, &out, 0, 1_000).await.len(), 20);
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
+}
+
+/// What a killed worker left open hides what another has committed after it; whoever must have all of
+/// it waits until the brokers have ended that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_lies_behind_an_open_transaction_is_waited_for() {
+    if Kafka::left_out() {
+        return;
+    }
+    let world = Kafka::fresh().await;
+    let (bus, out) = (world.client().await, world.name("out"));
+    let dead = world.left_open(&out);
+    let member = bus.join().await.unwrap();
+    let (term, _) = given(&*member).await;
+    let behind = Record {
+        partition: Some(0),
+        ..record(&out, "k", "behind")
+    };
+    let done = member.commit(unit(term, 0, 1, vec![behind])).await.unwrap();
+    assert_eq!(done, Committed::Visible);
+    assert!(read_part(&*bus, &out, 0, 10).await.is_empty(), "it hides");
+    bus.settled(&out).await.unwrap();
+    let all = read_part(&*bus, &out, 0, 10).await;
+    let values: Vec<_> = all.iter().map(|r| r.value.as_deref()).collect();
+    assert_eq!(values, [Some(&b"behind"[..])]);
+    drop(dead);
 }
 
 /// A worker that takes nothing for a while stays a member, and misses nothing afterwards.

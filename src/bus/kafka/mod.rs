@@ -84,6 +84,12 @@ impl Bus for KafkaBus {
         self.readers.read(&self.catalog, range, limit).await
     }
 
+    async fn settled(&self, topic: &Arc<str>) -> Result<(), BusError> {
+        let asked = (self.catalog.need(topic).await?, Arc::clone(topic));
+        let (settings, watcher) = (self.settings.clone(), self.catalog.watcher());
+        catalog::blocking(move || topics::settled(&settings, &watcher, asked)).await
+    }
+
     async fn topics(&self, wanted: &[TopicSpec]) -> Result<Vec<TopicState>, BusError> {
         topics::topics(&self.settings, &self.catalog.watcher(), wanted).await
     }

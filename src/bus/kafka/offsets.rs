@@ -19,8 +19,6 @@ use std::time::{Duration, Instant};
 
 /// One attempt; between two of them a question that is void is dropped.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// Brokers look for transactions that have timed out every 10 s by default.
-const BROKERS_LOOK: Duration = Duration::from_secs(20);
 /// Between two attempts that fail at once.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -48,7 +46,7 @@ impl Onlookers {
             group: open(&settings.group)?,
             relay_metadata: metadata.ok_or_else(missing)?,
             relay,
-            patience: settings.transaction_timeout() + BROKERS_LOOK,
+            patience: settings.lasts(),
         })
     }
 

@@ -46,6 +46,8 @@ impl std::fmt::Debug for KafkaSettings {
 
 /// Whoever owns the outcome of a transaction waits at most about this long for it.
 const TRANSACTION_TIMEOUT: &str = "15000";
+/// Brokers look for transactions that have timed out every 10 s by default.
+const BROKERS_LOOK: Duration = Duration::from_secs(20);
 
 /// Sensible for everybody, unless the operator knows better.
 const DEFAULTS: &[(&str, &str)] = &[
@@ -185,6 +187,11 @@ impl KafkaSettings {
         let text = self.client.get("transaction.timeout.ms");
         let millis = text.map_or(TRANSACTION_TIMEOUT, String::as_str).parse();
         Duration::from_millis(millis.unwrap_or(15_000))
+    }
+
+    /// The longest that a dead producer's transaction stays open.
+    pub(super) fn lasts(&self) -> Duration {
+        self.transaction_timeout() + BROKERS_LOOK
     }
 
     /// The shared producer of `publish`.

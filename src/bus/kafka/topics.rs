@@ -257,6 +257,38 @@ fn ends(watcher: &Watcher, topics: &[(u32, Arc<str>)], end: Offset) -> KafkaResu
     Ok(ends)
 }
 
+/// Waits until readers of committed records get to where the topic ends now. A transaction whose
+/// worker died is ended by the brokers once it has timed out.
+pub fn settled(
+    settings: &KafkaSettings,
+    watcher: &Watcher,
+    asked: (u32, Arc<str>),
+) -> Result<(), BusError> {
+    let failed = |error: KafkaError| fault::of(ASKING, &error);
+    let reader: Watcher = settings
+        .reader()
+        .create_with_context(Plain)
+        .map_err(refused)?;
+    let (begun, patience) = (Instant::now(), settings.lasts());
+    let topics = [asked];
+    let end = ends(watcher, &topics, Offset::End).map_err(failed)?;
+    loop {
+        let seen = ends(&reader, &topics, Offset::End).map_err(failed)?;
+        if end.iter().all(|(at, end)| seen.get(at) >= Some(end)) {
+            return Ok(());
+        }
+        if begun.elapsed() > patience {
+            return Err(BusError::Unavailable(format!(
+                "a transaction on topic {} is open for more than {} s: does a worker run, or a broker not \
+                 answer?",
+                topics[0].1,
+                patience.as_secs()
+            )));
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
 /// The next offset to be written in each partition.
 pub fn next_offsets(watcher: &Watcher, count: u32, topic: &Arc<str>) -> Result<Vec<i64>, BusError> {
     let topics = [(count, Arc::clone(topic))];

@@ -8,12 +8,12 @@
 
 use crate::cli::Failure;
 use crate::cli::deed::{Carried, DeedArgs, Judge};
-use crate::cli::office::Office;
+use crate::cli::office::{FORESEEN, Office};
 use crate::cli::progress::{Progress, until_signalled};
-use crate::cli::shown::{outlook_lines, say};
+use crate::cli::shown::{outlook_lines, say, say_refused};
 use crate::cli::word::{Agreed, latest, ruling_of};
 use crate::link::Outlook;
-use crate::model::{Account, ClaimKey, ClaimVerdict, Fact, UnionKey, View};
+use crate::model::{Account, ClaimKey, ClaimVerdict, Fact, Keys, UnionKey, View};
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -55,10 +55,14 @@ enum Place {
 /// Claims that belong together.
 struct Group {
     claims: Vec<ClaimKey>,
+    /// What its plan has read.
+    keys: Keys,
     reach: BTreeSet<Place>,
     outlook: Outlook,
-    /// Some unionid of it has more claims than are read at once.
+    /// It has more decisions, or a unionid of it more claims, than are looked at beforehand.
     endless: bool,
+    /// One decision after the other would join users on the way who are apart in the end.
+    stuck: bool,
 }
 
 impl Bulk {
@@ -68,9 +72,7 @@ impl Bulk {
         let groups = self.groups(office).await?;
         say(&self.plan_lines(&groups));
         if deed.dry_run || groups.is_empty() {
-            if let Err(refused) = self.refuse(&groups) {
-                say(&format!("Without --dry-run this is refused: {refused}\n"));
-            }
+            say_refused(self.refuse(&groups));
             return Ok(());
         }
         self.refuse(&groups)?;
@@ -167,7 +169,14 @@ impl Bulk {
             holder.extend(group.reach.iter().map(|place| (place.clone(), n)));
             groups.push(Some(group));
         }
-        Ok(groups.into_iter().flatten().collect())
+        let mut groups: Vec<Group> = groups.into_iter().flatten().collect();
+        for group in groups.iter_mut().filter(|group| group.claims.len() > 1) {
+            let rulings = group.claims.iter().map(|key| ruling_of(key, self.verdict));
+            let agreed = Agreed::to(&group.outlook, self.allow_links);
+            let keys = std::mem::take(&mut group.keys);
+            group.stuck = !office.in_turn(keys, rulings, &agreed).await?;
+        }
+        Ok(groups)
     }
 
     async fn group(&self, office: &Office, claims: Vec<ClaimKey>) -> Result<Group, Failure> {
@@ -178,10 +187,12 @@ impl Bulk {
         let facts: Vec<Fact> = facts.collect::<Result<_, _>>()?;
         let (view, changes) = office.plan(&facts).await?;
         Ok(Group {
-            claims,
             reach: reach(&view),
             outlook: Outlook::of(&view, &changes),
-            endless: view.unionids.values().any(|read| read.truncated),
+            endless: claims.len() > FORESEEN || view.unionids.values().any(|read| read.truncated),
+            keys: view.asked,
+            claims,
+            stuck: false,
         })
     }
 
@@ -210,8 +221,8 @@ impl Bulk {
         let endless = match endless {
             0 => String::new(),
             n => format!(
-                "; {n} groups have a unionid with more claims than are read at once: what is left of it \
-                 shows only on the way, where nobody is joined unasked either"
+                "; {n} groups are larger than is looked at beforehand: what is left of them shows only on \
+                 the way, where nobody is joined unasked either"
             ),
         };
         format!(
@@ -226,13 +237,21 @@ impl Bulk {
 
     fn refuse(&self, groups: &[Group]) -> Result<(), Failure> {
         let joining = groups.iter().filter(|g| !g.outlook.joined().is_empty());
-        match joining.count() {
-            n if n > 0 && !self.allow_links => Err(Failure::Usage(format!(
-                "{n} groups would have users joined of several that are apart now (JOINED above): choose \
-                 other claims, all of a unionid's for instance, or add --allow-links if they are the \
-                 same people"
+        let joining = joining.count();
+        if joining > 0 && !self.allow_links {
+            return Err(Failure::Usage(format!(
+                "{joining} groups would have users joined of several that are apart now (JOINED above): \
+                 choose other claims, all of a unionid's for instance, or add --allow-links if they are \
+                 the same people"
+            )));
+        }
+        match groups.iter().filter(|group| group.stuck).count() {
+            0 => Ok(()),
+            n => Err(Failure::Usage(format!(
+                "{n} groups would have users joined for a while who are apart in the end, whichever claim \
+                 comes first: choose all claims of their unionids, and afterwards withdraw the word about \
+                 those that stay"
             ))),
-            _ => Ok(()),
         }
     }
 }

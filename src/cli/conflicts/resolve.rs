@@ -8,7 +8,7 @@ use crate::cli::deed::{Carried, Judge};
 use crate::cli::name;
 use crate::cli::office::{Office, people};
 use crate::cli::shown::{
-    against_words, claim_line, outlook_lines, outlook_summary, people_lines, say,
+    against_words, claim_line, outlook_lines, outlook_summary, people_lines, say, say_refused,
 };
 use crate::cli::word::{Agreed, latest, ruling_of, stands};
 use crate::config::Config;
@@ -94,12 +94,14 @@ async fn one(config: Config, args: ResolveArgs, key: ClaimKey) -> Result<(), Fai
         .await?;
     let outlook = Outlook::of(&before, &changes);
     say(&outlook_lines(&outlook));
-    let Some(operator) = operator else {
-        return Ok(());
-    };
     // To link is what the others are for.
     let links = args.allow_links || verdict != Some(ClaimVerdict::Reject);
-    refuse(&outlook, links)?;
+    let refused = refuse(&outlook, links);
+    let Some(operator) = operator else {
+        say_refused(refused);
+        return Ok(());
+    };
+    refused?;
     args.deed.consent.to(&outlook_summary(&outlook))?;
     let judge = Judge::new(&office, operator, wait)?;
     let mut carried = Carried::default();

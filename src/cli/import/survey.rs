@@ -41,8 +41,7 @@ pub fn survey(
 ) -> Result<Survey, Failure> {
     let mut survey = Survey::default();
     let mut reader = table.reader()?;
-    // A row has about so many bytes; the bar need not be exact.
-    progress.begin("lines looked at", 0, table.bytes / 128);
+    progress.begin("bytes looked at", 0, table.bytes);
     while let Some((line, row)) =
         (reader.next(from_line, apps, now)).map_err(|e| table.failed(e))?
     {
@@ -65,7 +64,8 @@ pub fn survey(
             }
         }
         if (survey.good + survey.bad).is_multiple_of(LOOK) {
-            progress.went(survey.good + survey.bad, &[("bad", survey.bad)]);
+            let live = [("good lines", survey.good), ("bad lines", survey.bad)];
+            progress.went(table.read_so_far()?, &live);
         }
     }
     progress.finish();

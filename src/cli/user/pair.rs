@@ -5,7 +5,7 @@ use crate::cli::Failure;
 use crate::cli::deed::{Carried, Judge};
 use crate::cli::name::account;
 use crate::cli::office::{Office, people};
-use crate::cli::shown::{outlook_lines, outlook_summary, people_lines, say};
+use crate::cli::shown::{outlook_lines, outlook_summary, people_lines, say, say_refused};
 use crate::cli::word::{Agreed, latest, stands};
 use crate::config::Config;
 use crate::link::Outlook;
@@ -37,10 +37,12 @@ pub(super) async fn run(config: Config, args: PairArgs, never: bool) -> Result<(
     seen(&view, &both)?;
     let outlook = plan(&office, &ruling).await?;
     say(&outlook_lines(&outlook));
+    let refused = refuse(&outlook, never && !args.allow_links);
     let Some(operator) = operator else {
+        say_refused(refused);
         return Ok(());
     };
-    refuse(&outlook, never && !args.allow_links)?;
+    refused?;
     args.deed.consent.to(&outlook_summary(&outlook))?;
     let judge = Judge::new(&office, operator, wait)?;
     let agreed = Agreed::to(&outlook, !never || args.allow_links);

@@ -5,11 +5,11 @@ use crate::cli::Failure;
 use crate::cli::deed::{Carried, Judge};
 use crate::cli::name::{account, who};
 use crate::cli::office::{Found, Office, people};
-use crate::cli::shown::{outlook_lines, outlook_summary, people_lines, say};
+use crate::cli::shown::{outlook_lines, outlook_summary, people_lines, say, say_refused};
 use crate::cli::word::{Agreed, ruling_of};
 use crate::config::Config;
 use crate::link::Outlook;
-use crate::model::{Account, ClaimKey, ClaimVerdict, UserId};
+use crate::model::{Account, ClaimKey, ClaimVerdict, Ruling, UserId};
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use tokio_util::sync::CancellationToken;
@@ -33,12 +33,16 @@ pub(super) async fn run(config: Config, args: SplitArgs) -> Result<(), Failure> 
     };
     let office = Office::open(config).await?;
     let sides = sides(office.find(&named).await?, apart)?;
-    let (_, (rejected, outlook)) = office.split((&sides.apart, &sides.rest)).await?;
+    let (view, (rejected, outlook)) = office.split((&sides.apart, &sides.rest)).await?;
     say(&plan_lines(&rejected, &outlook)?);
+    let agreed = Agreed::to(&outlook, args.allow_links);
+    let can = office.in_turn(view.asked, rulings(&rejected), &agreed);
+    let refused = refuse(&outlook, args.allow_links, can.await?);
     let Some(operator) = operator else {
+        say_refused(refused);
         return Ok(());
     };
-    refuse_strangers(&outlook, args.allow_links)?;
+    refused?;
     let n = rejected.len();
     let summary = format!(
         "{n} claims would be rejected; {}",
@@ -46,13 +50,13 @@ pub(super) async fn run(config: Config, args: SplitArgs) -> Result<(), Failure> 
     );
     args.deed.consent.to(&summary)?;
     let judge = Judge::new(&office, operator, wait)?;
-    carry_out(
-        &judge,
-        &sides,
-        rejected,
-        &Agreed::to(&outlook, args.allow_links),
-    )
-    .await
+    carry_out(&judge, &sides, rejected, &agreed).await
+}
+
+/// The decisions that a split is made of.
+fn rulings(rejected: &BTreeSet<ClaimKey>) -> impl Iterator<Item = Ruling> {
+    let keys = rejected.iter();
+    keys.map(|key| ruling_of(key, Some(ClaimVerdict::Reject)))
 }
 
 fn sides(found: Found, apart: BTreeSet<Account>) -> Result<Sides, Failure> {
@@ -95,16 +99,23 @@ fn words(key: &ClaimKey) -> String {
     format!("{} {platform} {unionid}", key.account.key())
 }
 
-fn refuse_strangers(outlook: &Outlook, allowed: bool) -> Result<(), Failure> {
+/// `in_turn`: its decisions can be given one after the other.
+fn refuse(outlook: &Outlook, allowed: bool, in_turn: bool) -> Result<(), Failure> {
     let joined = outlook.joined().len();
-    if joined == 0 || allowed {
-        return Ok(());
+    if joined > 0 && !allowed {
+        return Err(Failure::Usage(format!(
+            "{joined} users would be joined of several that are apart now (JOINED above), since their \
+             claims are no longer contradicted: reject those first (`unilink conflicts resolve --reject`), \
+             or add --allow-links if they are the same people"
+        )));
     }
-    Err(Failure::Usage(format!(
-        "{joined} users would be joined of several that are apart now (JOINED above), since their \
-         claims are no longer contradicted: reject those first (`unilink conflicts resolve --reject`), \
-         or add --allow-links if they are the same people"
-    )))
+    if !in_turn {
+        let why = "whichever claim were rejected first, users would be joined for a while who are apart in \
+                   the end: reject what others claim on these unionids first (`unilink conflicts resolve \
+                   --reject`), and afterwards withdraw it";
+        return Err(Failure::Usage(why.to_owned()));
+    }
+    Ok(())
 }
 
 async fn carry_out(
@@ -113,13 +124,10 @@ async fn carry_out(
     rejected: BTreeSet<ClaimKey>,
     agreed: &Agreed,
 ) -> Result<(), Failure> {
-    let rulings = rejected
-        .iter()
-        .map(|key| ruling_of(key, Some(ClaimVerdict::Reject)));
     let mut carried = Carried::default();
     let decided = judge
         .decide(
-            rulings.collect(),
+            rulings(&rejected).collect(),
             agreed,
             &mut carried,
             &CancellationToken::new(),
