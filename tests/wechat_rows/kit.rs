@@ -364,6 +364,12 @@ impl Scene {
         (of_app.plain, of_app.stable)
     }
 
+    /// Whether nothing can have been asked twice since then: what a second has not answered, the time
+    /// that the configuration has for both the call and whoever waits for it, is asked again.
+    pub fn prompt(since: Instant) -> bool {
+        since.elapsed() < Duration::from_secs(1)
+    }
+
     pub async fn until(&self, what: &str, done: impl Fn() -> bool) {
         let begun = Instant::now();
         while !done() {
