@@ -392,6 +392,11 @@ async fn verdicts(desk: &Desk) {
         "{out}{err}"
     );
     assert!(desk.one_user(&[&t]).await, "strangers were joined");
+    let told = desk.done(&[&args[..], &["--dry-run"]].concat()).await;
+    assert!(
+        told.contains("Without --dry-run this is refused: "),
+        "{told}"
+    );
     let told = desk.done(&["conflicts", "show", &s[0]]).await;
     assert!(told.contains("3 openids of"), "{told}");
     // The other way round nobody is joined on the way.
@@ -540,6 +545,51 @@ async fn many_are_decided_at_once(desk: Desk) {
     let parts = desk.site.parts().await;
     let now = records(&parts, &parts.config.topics.logins).await.len();
     assert_eq!(now, before, "nothing was decided");
+
+    // Without the third app all of the first could go, but one by one the last of them is linked on the way.
+    let alone = [
+        "conflicts",
+        "resolve",
+        "--reject",
+        &x,
+        &desk.platform,
+        "uMany",
+    ];
+    let alone = [&alone[..], &["--yes", "--note", "a test device"]].concat();
+    desk.done(&alone).await;
+    let told = desk
+        .done(&[&reject[..], &["--app", &app, "--dry-run"]].concat())
+        .await;
+    for more in [&["--yes"][..], &["--yes", "--allow-links"]] {
+        let (status, out, err) = desk
+            .run(&[&reject[..], &["--app", &app], more].concat())
+            .await;
+        assert_eq!(status, 2, "{out}{err}");
+        assert!(
+            err.contains("joined for a while") && !out.contains("JOINED"),
+            "{out}{err}"
+        );
+    }
+    assert!(
+        told.contains("Without --dry-run this is refused: 1 groups"),
+        "{told}"
+    );
+    audited(
+        &desk,
+        "conflicts resolve",
+        &[("decisions", 1), ("shown", 1)],
+    )
+    .await;
+    let back = [
+        "conflicts",
+        "resolve",
+        "--withdraw",
+        &x,
+        &desk.platform,
+        "uMany",
+    ];
+    desk.done(&[&back[..], &["--yes", "--note", "not that one"]].concat())
+        .await;
 
     let told = desk.done(&with(&["--yes"])).await;
     assert!(told.contains("Done: 6 of 6 claims"), "{told}");
