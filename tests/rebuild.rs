@@ -280,6 +280,34 @@ async fn a_postgres_database_comes_back() {
     a_lost_database_comes_back(Site::new(Some((kafka, postgres))).await).await;
 }
 
+/// A worker was killed in the middle of a unit: what others have committed since lies behind that, and
+/// comes back too.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_behind_a_dead_workers_unit_comes_back() {
+    let (Some(kafka), Some(postgres)) = (services::kafka(), services::postgres()) else {
+        return;
+    };
+    let mut site = Site::new(Some((kafka, postgres))).await;
+    let process = site.serve().await;
+    site.accepted(&site.logins("w1", 0..20)).await;
+    site.settled(process).await;
+    let process = site.serve().await;
+    let parts = site.parts().await;
+    let dead = site.left_open(&parts.config.topics.account_links).await;
+    site.accepted(&site.logins("w2", 20..60)).await;
+    site.settled(process).await;
+    let truth = parts.store.totals().await.unwrap();
+    site.emptied().await;
+    site.rebuilt("topics").await;
+    let rebuilt = site.parts().await.store.totals().await.unwrap();
+    assert_eq!(
+        (rebuilt.accounts, rebuilt.users),
+        (truth.accounts, truth.users)
+    );
+    told_is_stored(&site).await;
+    drop(dead);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_topics_are_written_again() {
     let (Some(kafka), Some(postgres)) = (services::kafka(), services::postgres()) else {

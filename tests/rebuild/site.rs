@@ -15,6 +15,7 @@ use crate::services;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, Row};
 use std::collections::BTreeMap;
@@ -409,6 +410,31 @@ impl Site {
         }
     }
 
+    /// A transaction with a record in each partition of the topic that nobody ends, as a killed worker
+    /// leaves it. The brokers end it about twenty seconds later.
+    pub async fn left_open(&self, topic: &Arc<str>) -> BaseProducer {
+        let Kind::Production { kafka, name, .. } = &self.kind else {
+            panic!("no Kafka");
+        };
+        let partitions = bounds(&self.parts().await, topic).await.len();
+        let producer: BaseProducer = ClientConfig::new()
+            .set("bootstrap.servers", kafka)
+            .set("transactional.id", format!("{name}.dead"))
+            .set("transaction.timeout.ms", "15000")
+            .set("message.timeout.ms", "15000")
+            .create()
+            .unwrap();
+        producer.init_transactions(PATIENCE).unwrap();
+        producer.begin_transaction().unwrap();
+        for partition in 0..i32::try_from(partitions).unwrap() {
+            let record = BaseRecord::to(topic).partition(partition);
+            let sent = producer.send(record.key("dead").payload("open"));
+            sent.map_err(|(error, _)| error).unwrap();
+        }
+        producer.flush(PATIENCE).unwrap();
+        producer
+    }
+
     /// Every topic is gone, and made anew with eight partitions.
     pub async fn lose_topics(&mut self) {
         let topics = self.parts().await.config.topics.specs();
@@ -573,6 +599,7 @@ pub fn key(record: &Stored) -> String {
 
 pub async fn records(parts: &Parts, topic: &Arc<str>) -> Vec<Stored> {
     let bounds = &bounds(parts, topic).await;
+    parts.bus.settled(topic).await.unwrap();
     let mut all = Vec::new();
     for (partition, (from, to)) in (0u32..).zip(bounds) {
         let mut range = Range {
