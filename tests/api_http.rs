@@ -71,6 +71,9 @@ impl Store for FakeStore {
     fn identity(&self) -> &Identity {
         &self.identity
     }
+    async fn same(&self) -> Result<(), StoreError> {
+        elsewhere()
+    }
     async fn find_accounts(
         &self,
         accounts: &[Account],

@@ -308,6 +308,74 @@ async fn what_lies_behind_a_dead_workers_unit_comes_back() {
     drop(dead);
 }
 
+/// Codes that were under way when everything was lost may have been sent: they are sent once more, and
+/// what WeChat had answered is called lost. Whoever looks, looks at the store that there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_under_way_is_sent_once_more() {
+    let (Some(kafka), Some(postgres)) = (services::kafka(), services::postgres()) else {
+        return;
+    };
+    let mut site = Site::new(Some((kafka, postgres))).await;
+    let process = site.serve().await;
+    site.accepted(&site.logins("w1", 0..20)).await;
+    site.accepted(&site.codes("w1", 500..502)).await;
+    site.settled(process).await;
+    assert!(site.fleet.done(&["check"]).await.contains("ok    together"));
+
+    let intake = site.fleet.start("intake", &["intake"], &[]);
+    let ready = format!("{}/readyz", site.intake);
+    site.fleet.until(&ready, 200, &intake).await;
+    let events = site.codes("w2", 700..706);
+    site.accepted(&events).await;
+    drop(intake);
+    // What a worker had done whose notes are lost.
+    for event in &events[..3] {
+        site.spend(event["code"].as_str().unwrap()).await;
+    }
+    site.emptied().await;
+    let told = site.fleet.run(&["check"]).await;
+    let (told, _) = fleet::texts(&told);
+    assert!(
+        told.contains("FAIL  together") && told.contains("rebuild --from topics"),
+        "{told}"
+    );
+    let told = site.rebuilt("topics").await;
+    for wanted in [
+        "2 young codes will not be sent",
+        "6 young codes were under way",
+    ] {
+        assert!(told.contains(wanted), "{told}");
+    }
+    assert!(site.fleet.done(&["check"]).await.contains("ok    together"));
+    let process = site.serve().await;
+    site.settled(process).await;
+    let parts = site.parts().await;
+    let dead = records(&parts, &parts.config.topics.dlq).await;
+    let reasons: Vec<_> = dead
+        .iter()
+        .map(|r| header(r, "dlq_reason").unwrap())
+        .collect();
+    assert_eq!(reasons, ["code_lost"; 3]);
+    let codes = site.sim.stats().codes;
+    assert_eq!(
+        (codes.sent, codes.resent_after_answer),
+        (11, 3),
+        "{codes:?}"
+    );
+
+    let mut api = site.fleet.start("api", &["api"], &[]);
+    let ready = format!("{}/readyz", site.api);
+    site.fleet.until(&ready, 200, &api).await;
+    site.rebuilt("store").await;
+    let status = api.ended().await;
+    assert_eq!(status.code(), Some(1), "{}", api.logs());
+    assert!(
+        api.logs().contains("the look-ups end: the store "),
+        "{}",
+        api.logs()
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn kafka_topics_are_written_again() {
     let (Some(kafka), Some(postgres)) = (services::kafka(), services::postgres()) else {

@@ -94,6 +94,26 @@ async fn the_embedded_profile_is_prepared_and_checked_like_the_other() {
     assert!(err.contains("not in order: store, bus"), "{out}{err}");
 }
 
+/// Whoever stops reading (`| head`, `| grep -q`) gets no failure for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_leaves_is_no_failure() {
+    let fleet = Fleet::new(APP);
+    fleet.done(&["keys", "new", "unilink.keys"]).await;
+    fleet.done(&["topics"]).await;
+    for args in [
+        &["check"][..],
+        &["topics", "--json"],
+        &["keys", "show", "unilink.keys"],
+        &["simulate", "--print-config"],
+        &["dlq", "list"],
+        &["app", "list"],
+    ] {
+        let output = fleet.unread(args).await;
+        let said = texts(&output).1;
+        assert!(output.status.success(), "{args:?}: {said}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_are_made_once_and_only_their_public_halves_are_shown() {
     let fleet = Fleet::new("");

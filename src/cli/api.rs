@@ -8,10 +8,14 @@ use super::role::{Tasks, alone, bind, front, local};
 use crate::api::{self, ApiDeps};
 use crate::config::Config;
 use crate::http::{Keys, Ops, lobby};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::{shutdown, telemetry};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
+
+/// How often the store is looked at, whether it is still the same.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// Answers look-ups until a signal.
 ///
@@ -38,11 +42,29 @@ pub async fn run(config: Config) -> Result<(), Failure> {
             };
             let ops = reach.ops(&metrics, &until);
             door.open(api::router(api_deps(&config, &store, ops, &until)));
-            until.cancelled().await;
+            return same(&*store, &until).await;
         }
         Ok(())
     });
     tasks.ended().await
+}
+
+/// Watches, until `stop`, that the store is the one that was opened: its epoch is in every answer.
+///
+/// # Errors
+/// It is being rebuilt, or was. Whatever runs the look-ups starts them anew.
+async fn same(store: &dyn Store, stop: &CancellationToken) -> Result<(), Failure> {
+    while !stop.is_cancelled() {
+        if let Err(StoreError::Mismatch(why)) = store.same().await {
+            let why = format!("the look-ups end: {why}. Start them again once the rebuild is done");
+            return Err(Failure::Failed(why));
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    Ok(())
 }
 
 /// What the look-ups are made of.

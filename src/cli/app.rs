@@ -6,6 +6,7 @@ use super::confirm::Consent;
 use super::name::configured;
 use super::operator::{Operator, OperatorArgs};
 use super::progress::{Progress, grouped};
+use crate::cli::shown::say_line;
 use crate::config::Config;
 use crate::model::{AppId, AppKind, Millis};
 use crate::store::{Audit, Operate, Pause, State, Which};
@@ -99,8 +100,8 @@ async fn pause(operating: &Operating, args: &PauseArgs) -> Result<(), Failure> {
         note: operator.note,
     };
     match store.pause(&pause).await.map_err(Failure::failed)? {
-        true => println!("{app} is paused"),
-        false => println!("{app} was paused before; that stands (`unilink app list`)"),
+        true => say_line!("{app} is paused"),
+        false => say_line!("{app} was paused before; that stands (`unilink app list`)"),
     }
     Ok(())
 }
@@ -113,11 +114,11 @@ async fn resume(operating: &Operating, args: &ResumeArgs) -> Result<(), Failure>
         let now = (operating.parts.clock)();
         noted(&**store, "app resume", app, &operator, now).await?;
         store.resume(app).await.map_err(Failure::failed)?;
-        println!("{app} is resumed: workers ask WeChat about it again within seconds");
+        say_line!("{app} is resumed: workers ask WeChat about it again within seconds");
         return Ok(());
     }
     configured("APPID", app, &operating.parts.apps)?;
-    println!("{app} is not paused");
+    say_line!("{app} is not paused");
     Ok(())
 }
 
@@ -171,8 +172,8 @@ async fn list(operating: &Operating, args: &ListArgs) -> Result<(), Failure> {
     unresolved(store, &mut rows, args.json).await?;
     for (app, row) in &rows {
         match args.json {
-            true => println!("{}", row.json(app)),
-            false => println!("{}", row.text(app)),
+            true => say_line!("{}", row.json(app)),
+            false => say_line!("{}", row.text(app)),
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::assemble::Operating;
+use crate::cli::shown::say_line;
 use crate::config::Config;
 use crate::store::Audit;
 use clap::Args;
@@ -28,8 +29,8 @@ pub async fn run(config: Config, args: AuditArgs) -> Result<(), Failure> {
     entries.reverse();
     for entry in &entries {
         match args.json {
-            true => println!("{}", as_json(entry)),
-            false => println!("{}", as_text(entry)),
+            true => say_line!("{}", as_json(entry)),
+            false => say_line!("{}", as_text(entry)),
         }
     }
     Ok(())

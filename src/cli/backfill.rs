@@ -7,6 +7,7 @@ use super::name;
 use super::progress::grouped;
 use super::work::{Made, Work};
 use super::work_args::WorkArgs;
+use crate::cli::shown::say_line;
 use crate::config::Config;
 use crate::model::{App, AppId, AppKind, EventId};
 use crate::replay::Source;
@@ -213,10 +214,10 @@ async fn hastened(
             "command": KIND, "app": app.id.as_str(), "dry_run": work.dry_run,
             "unresolved": total, "asked": 0, "hastened": tried, "why": why,
         });
-        println!("{told}");
+        say_line!("{told}");
         return Ok(());
     }
-    println!(
+    say_line!(
         "{}: {} accounts have no unionid, and nobody is asked about them: {why}.\n{} logins that wait \
          are tried at once. `unilink replay --app {0}` looks at what stored logins bring; the others get \
          theirs at their people's next login",

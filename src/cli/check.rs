@@ -5,8 +5,10 @@ use super::Failure;
 use super::assemble::{self, open_bus, open_store};
 use super::patience::Trouble;
 use super::reach::present;
+use crate::cli::shown::say_line;
 use crate::config::{Config, Profile};
 use crate::seal::Keys;
+use crate::worker::{RecoverError, recover};
 use clap::Args;
 use serde::Serialize;
 use std::sync::Arc;
@@ -46,16 +48,24 @@ pub async fn run(config: Config, args: CheckArgs) -> Result<(), Failure> {
         found("store", in_time(store(&config, keys.as_ref())).await),
         found("bus", in_time(bus(&config)).await),
     ];
+    if found.iter().all(|f| f.ok)
+        && let Some(keys) = keys.as_ref().filter(|_| both(&config))
+    {
+        found.push(self::found(
+            "together",
+            in_time(together(&config, keys)).await,
+        ));
+    }
     if !config.pushes.is_empty() {
         found.push(self::found("pushes", pushes(&config, keys.as_deref())));
     }
     if args.json {
         let text = serde_json::to_string_pretty(&found).map_err(Failure::failed)?;
-        println!("{text}");
+        say_line!("{text}");
     } else {
         for one in &found {
             let word = if one.ok { "ok  " } else { "FAIL" };
-            println!("{word}  {}: {}", one.check, one.detail);
+            say_line!("{word}  {}: {}", one.check, one.detail);
         }
     }
     let bad: Vec<&str> = found.iter().filter(|f| !f.ok).map(|f| f.check).collect();
@@ -153,6 +163,29 @@ async fn store(config: &Config, keys: Option<&Arc<Keys>>) -> Answer {
     let (id, epoch) = (identity.store, identity.epoch);
     let waiting: u64 = store.deferred_by_app().await?.values().sum();
     Ok(format!("{id}, epoch {epoch}; {waiting} resolutions wait"))
+}
+
+/// Whether there are a store and a bus to compare.
+fn both(config: &Config) -> bool {
+    match &config.profile {
+        Profile::Embedded { path } => path.exists(),
+        Profile::Production { kafka, postgres } => kafka.is_some() && postgres.is_some(),
+    }
+}
+
+/// What a worker would find on its assignment: whether the store holds what the topics say of it.
+async fn together(config: &Config, keys: &Arc<Keys>) -> Answer {
+    let (bus, store) = (open_bus(config).await?, open_store(config, keys).await?);
+    let (logins, links) = (&config.topics.logins, &config.topics.account_links);
+    let group = bus.group().await?;
+    match recover(&bus, &store, logins, links, &group).await {
+        // Workers are at it.
+        Ok(_) | Err(RecoverError::Overtaken(_)) => {
+            Ok("the store holds what was published from it".to_owned())
+        }
+        Err(RecoverError::Bus(error)) => Err(error.into()),
+        Err(RecoverError::Store(error)) => Err(error.into()),
+    }
 }
 
 /// Reach, topics and their partitions.

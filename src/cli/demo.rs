@@ -6,6 +6,7 @@ use super::driver::Driver;
 use super::report::Report;
 use super::serve::serve;
 use super::simulate::set_faults;
+use crate::cli::shown::{say_line, say_text};
 use crate::clock;
 use crate::config::{Config, Environment};
 use crate::shutdown;
@@ -158,15 +159,15 @@ fn configuration(dir: &Path, wechat: &str, sim: &Simulator) -> String {
 
 fn print(report: &Report, args: &DemoArgs, file: &Path) -> Result<(), Failure> {
     if args.json {
-        println!(
+        say_line!(
             "{}",
             serde_json::to_string_pretty(report).map_err(Failure::failed)?
         );
         return Ok(());
     }
-    print!("{}", report.text());
+    say_text!("{}", report.text());
     if args.keep.is_some() {
-        println!(
+        say_line!(
             "\nLook at the result: unilink --config {} tail",
             file.display()
         );

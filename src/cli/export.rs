@@ -4,6 +4,7 @@ use super::Failure;
 use super::assemble::Operating;
 use super::name::configured;
 use super::progress::{Progress, grouped, until_signalled};
+use crate::cli::shown::say_line;
 use crate::config::Config;
 use crate::model::AppId;
 use crate::store::{State, Which};
@@ -85,7 +86,7 @@ pub async fn run(config: Config, args: ExportArgs) -> Result<(), Failure> {
     let count = count.map_err(Trouble::failure)?;
     file.as_file().sync_all().map_err(named)?;
     file.persist(out).map_err(|e| named(e.error))?;
-    println!("{} accounts in {}", grouped(count), out.display());
+    say_line!("{} accounts in {}", grouped(count), out.display());
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! a key file holds. Never a private one.
 
 use super::Failure;
+use crate::cli::shown::say_text;
 use crate::seal::Keys;
 use crate::wire::Signer;
 use base64::Engine;
@@ -49,11 +50,11 @@ pub fn run(command: &KeysCommand) -> Result<(), Failure> {
         KeysCommand::New { file } => (Keys::create(file), file),
         KeysCommand::Show { file } => (Keys::load(file), file),
         KeysCommand::Operator { id } => {
-            print!("{}", *operator(id)?);
+            say_text!("{}", *operator(id)?);
             return Ok(());
         }
     };
-    print!("{}", shown(&keys.map_err(Failure::failed)?, file)?);
+    say_text!("{}", shown(&keys.map_err(Failure::failed)?, file)?);
     Ok(())
 }
 

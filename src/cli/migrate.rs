@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::assemble::{migrate_postgres, needs_store, open_file};
+use crate::cli::shown::say_line;
 use crate::config::{Config, Profile};
 
 /// Migrates, and tells what was applied.
@@ -12,7 +13,7 @@ pub async fn run(config: Config) -> Result<(), Failure> {
     match &config.profile {
         Profile::Embedded { path } => {
             open_file(path, None).await?;
-            println!(
+            say_line!(
                 "{}: up to date (the embedded profile migrates whenever it is opened)",
                 path.display()
             );
@@ -23,10 +24,10 @@ pub async fn run(config: Config) -> Result<(), Failure> {
         } => {
             let applied = migrate_postgres(postgres).await?;
             for name in &applied {
-                println!("applied {name}");
+                say_line!("applied {name}");
             }
             if applied.is_empty() {
-                println!("up to date");
+                say_line!("up to date");
             }
         }
         Profile::Production { postgres: None, .. } => needs_store(&config)?,

@@ -1,6 +1,8 @@
 //! The command line: one role per file, composed here and nowhere else. Logs go to stderr, results
 //! to stdout. Exit status: 0 done, 1 failed, 2 wrong use.
 
+#![deny(clippy::print_stdout)]
+
 mod api;
 mod app;
 pub mod assemble;

@@ -7,6 +7,7 @@ use super::operator::{Operator, OperatorArgs};
 use super::progress::{Progress, until_signalled};
 use super::reach::{asked, present};
 use crate::bus::TopicState;
+use crate::cli::shown::say_line;
 use crate::config::Config;
 use crate::rebuild::{Done, RebuildError, Site, Watch, from_store, from_topics};
 use crate::store::{Audit, Job, Origin, Totals};
@@ -67,7 +68,7 @@ pub async fn run(config: Config, args: RebuildArgs) -> Result<(), Failure> {
     let open = open_jobs(&site).await?;
     let plan = format!("{}{open}", plan(&site, origin, &states, &before));
     if args.dry_run {
-        println!("{plan}");
+        say_line!("{plan}");
         return Ok(());
     }
     let operator = args.operator.operator()?;
@@ -149,12 +150,12 @@ fn plan(site: &Site, origin: Origin, states: &[TopicState], before: &Totals) -> 
     );
     match origin {
         Origin::Topics => format!(
-            "{store}\nit would take in {registers} records of {} and {links} of {}, begin the next \
+            "{store}\nit would take in at most {registers} records of {} and {links} of {}, begin the next \
              epoch, and let the next worker replay {logins} records of {}",
             topics.registers, topics.account_links, topics.logins
         ),
         Origin::Store => format!(
-            "{store}\nit would write all of them to {} ({links} records now), {} and {} under the next \
+            "{store}\nit would write all of them to {} ({links} records now, at most), {} and {} under the next \
              epoch, through the next worker, and go on reading {} with {} partitions",
             topics.account_links,
             topics.user_merges,
@@ -166,7 +167,7 @@ fn plan(site: &Site, origin: Origin, states: &[TopicState], before: &Totals) -> 
 }
 
 fn print(origin: Origin, done: &Done, before: &Totals, after: &Totals) {
-    println!("rebuilt from the {}, epoch {}", origin.word(), done.epoch);
+    say_line!("rebuilt from the {}, epoch {}", origin.word(), done.epoch);
     let contested = |totals: &Totals| totals.contested_by_why.values().sum::<u64>();
     for (what, before, after) in [
         ("accounts", before.accounts, after.accounts),
@@ -174,11 +175,12 @@ fn print(origin: Origin, done: &Done, before: &Totals, after: &Totals) {
         ("contested claims", contested(before), contested(after)),
         ("tombstones", before.tombstones, after.tombstones),
     ] {
-        println!("{what:18} {before:>12} before {after:>12} now");
+        say_line!("{what:18} {before:>12} before {after:>12} now");
     }
-    println!(
+    say_line!(
         "{:18} {:>12} for the next worker to publish",
-        "records", done.told
+        "records",
+        done.told
     );
     for (what, count) in [
         ("records were none of ours and left aside", done.unreadable),
@@ -186,10 +188,15 @@ fn print(origin: Origin, done: &Done, before: &Totals, after: &Totals) {
             "young codes will not be sent again, though their answers are lost",
             done.codes,
         ),
+        (
+            "young codes were under way: they are sent once more, and are code_lost if WeChat had \
+             answered them",
+            done.unsure,
+        ),
         ("deferred resolutions go on at new places", done.moved),
     ] {
         if count > 0 {
-            println!("{count} {what}");
+            say_line!("{count} {what}");
         }
     }
 }

@@ -14,6 +14,22 @@ pub fn say(text: &str) {
     written.and_then(|()| out.flush()).ok();
 }
 
+/// Prints a line of a result, as `println!`, which panics once the reader has left.
+macro_rules! say_line {
+    ($($line:tt)*) => {
+        $crate::cli::shown::say(&format!("{}\n", format_args!($($line)*)))
+    };
+}
+
+/// The same without an end of line.
+macro_rules! say_text {
+    ($($text:tt)*) => {
+        $crate::cli::shown::say(&format!($($text)*))
+    };
+}
+
+pub(crate) use {say_line, say_text};
+
 /// Prints a result as JSON.
 pub fn say_json(value: &serde_json::Value) {
     say(&format!("{value:#}\n"));

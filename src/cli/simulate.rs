@@ -1,6 +1,7 @@
 //! `unilink simulate`: the WeChat stand-in alone.
 
 use super::Failure;
+use crate::cli::shown::say_line;
 use crate::clock;
 use crate::shutdown;
 use crate::simulate::{Api, Scope, Settings, Simulator, World, server};
@@ -49,7 +50,7 @@ pub struct SimulateArgs {
 pub async fn run(args: SimulateArgs) -> Result<(), Failure> {
     let world = World::new(args.seed).map_err(Failure::failed)?;
     if args.print_config {
-        println!(
+        say_line!(
             "[wechat]\nbase_url = \"http://{}\"\n\n{}",
             args.listen,
             world.toml()

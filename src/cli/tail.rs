@@ -73,6 +73,10 @@ async fn ranges(bus: &dyn Bus, args: &TailArgs) -> Result<Vec<Range>, Failure> {
         names.join(", ")
     };
     let Some(topic) = states.iter().find(|t| *t.name == *args.topic) else {
+        if states.is_empty() {
+            let why = "there is no topic yet: `unilink topics` creates them";
+            return Err(Failure::Usage(why.to_owned()));
+        }
         let topics = known(&states);
         return Err(Failure::Usage(format!(
             "there is no topic {}; there are: {topics}",

@@ -4,6 +4,7 @@ use super::Failure;
 use super::assemble::{open_bus, open_file};
 use super::reach::{asked, difference};
 use crate::bus::{Keep, TopicSpec, TopicState};
+use crate::cli::shown::say_line;
 use crate::config::{Config, Profile};
 use clap::Args;
 use serde::Serialize;
@@ -27,6 +28,7 @@ struct Row {
     partitions: usize,
     /// What the configuration wants kept.
     kept: String,
+    /// At most: on Kafka the ends of transactions take offsets too.
     records: i64,
     /// What is wrong with it, with the remedy.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,7 +89,7 @@ fn kept(keep: Keep) -> String {
 fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
     if json {
         let text = serde_json::to_string_pretty(rows).map_err(Failure::failed)?;
-        println!("{text}");
+        say_line!("{text}");
         return Ok(());
     }
     let cells = |row: &Row| {
@@ -105,7 +107,7 @@ fn print(rows: &[Row], json: bool) -> Result<(), Failure> {
     let width = |column: usize| lines.iter().map(|l| l[column].len()).max().unwrap_or(0);
     let (first, second, third) = (width(0), width(1), width(2));
     for [topic, partitions, records, kept] in &lines {
-        println!("{topic:first$}  {partitions:>second$}  {records:>third$}  {kept}");
+        say_line!("{topic:first$}  {partitions:>second$}  {records:>third$}  {kept}");
     }
     Ok(())
 }

@@ -55,6 +55,8 @@ pub struct Site {
     pub topics: Topics,
     /// What the configuration says of the store.
     pub birth: Birth,
+    /// Records that a worker may have had in hand beyond the group's position.
+    pub read_ahead: usize,
     /// A name for this installation (`ce_source`).
     pub source: String,
     /// The time.
@@ -86,6 +88,8 @@ pub struct Done {
     pub unreadable: u64,
     /// Codes that must not be sent again although their answers are lost.
     pub codes: u64,
+    /// Codes that may have been sent, and are sent once more.
+    pub unsure: u64,
     /// Deferred resolutions that go on at a new place.
     pub moved: u64,
 }

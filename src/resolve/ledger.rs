@@ -162,6 +162,12 @@ fn note(
     })
 }
 
+/// What a code is told by.
+#[must_use]
+pub fn code_mark(keys: &Keys, app: &App, code: &Secret) -> Mark {
+    marks(keys, app, code).answer
+}
+
 /// For a code whose answer was lost: where that would stand, and the note that it is never sent again.
 ///
 /// # Errors

@@ -98,12 +98,13 @@ pub(super) fn same_life(
 ) -> Result<(), StoreError> {
     if rebuilding {
         return Err(StoreError::Mismatch(
-            "the store is being rebuilt: what was under way is over. Begin anew afterwards".into(),
+            "the store is being rebuilt: what was under way is over, begin it anew afterwards"
+                .into(),
         ));
     }
     if (store, epoch) != (identity.store, identity.epoch) {
         return Err(StoreError::Mismatch(
-            "the store was rebuilt meanwhile: what was under way is over. Begin anew".into(),
+            "the store was rebuilt meanwhile: what was under way is over, begin it anew".into(),
         ));
     }
     Ok(())

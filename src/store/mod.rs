@@ -56,6 +56,10 @@ pub trait Store: Pauses + Send + Sync {
     /// What it is.
     fn identity(&self) -> &Identity;
 
+    /// Whether it is still what it was when it was opened: `Mismatch` from the moment that a rebuild
+    /// begins, and for good once it has made another life of it.
+    async fn same(&self) -> Result<(), StoreError>;
+
     /// Reads, without locks and from one snapshot, what the keys name.
     async fn view(&self, keys: &Keys) -> Result<View, StoreError>;
 

@@ -196,6 +196,10 @@ pub async fn lost_relay(
         .find(|t| t.name == *topic)
         .and_then(|t| t.bounds.get(partition as usize).copied());
     let (start, end) = bounds.unwrap_or((0, 0));
+    if start < end {
+        // What was relayed last may lie behind what a dead worker left open.
+        bus.settled(topic).await?;
+    }
     let mut range = Range {
         topic: Arc::clone(topic),
         partition,

@@ -90,6 +90,9 @@ impl Store for GatedStore {
     async fn apply(&self, batch: &Batch, planner: &mut dyn Planner) -> Result<(), StoreError> {
         self.pass().await?.apply(batch, planner).await
     }
+    async fn same(&self) -> Result<(), StoreError> {
+        self.pass().await?.same().await
+    }
     async fn positions(&self) -> Result<Vec<Position>, StoreError> {
         self.pass().await?.positions().await
     }

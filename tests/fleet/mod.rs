@@ -57,6 +57,19 @@ impl Fleet {
         self.run_with(args, &[]).await
     }
 
+    /// Runs a command whose output nobody reads.
+    pub async fn unread(&self, args: &[&str]) -> Output {
+        let mut command = self.command(args, &[]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn().unwrap();
+            drop(child.stdout.take());
+            child.wait_with_output().unwrap()
+        })
+        .await
+        .unwrap()
+    }
+
     pub async fn run_with(&self, args: &[&str], vars: &[(&str, &str)]) -> Output {
         let mut command = self.command(args, vars);
         tokio::task::spawn_blocking(move || command.output().unwrap())

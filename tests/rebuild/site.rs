@@ -28,8 +28,8 @@ use unilink::cli::assemble::{self, Operating, Parts};
 use unilink::clock::{self, Clock};
 use unilink::config::{Config, Environment};
 use unilink::model::{
-    Account, ClaimKey, ClaimVerdict, Decision, Erasure, EventId, PlatformId, Ruling, UnionId,
-    UnionKey,
+    Account, AppKind, ClaimKey, ClaimVerdict, Decision, Erasure, EventId, PlatformId, Ruling,
+    UnionId, UnionKey,
 };
 use unilink::simulate::{Manner, Settings, Simulator, World, server};
 use unilink::store::{FoundAccount, FoundUser};
@@ -281,6 +281,23 @@ impl Site {
                 "code": self.sim.code(&session)})
         });
         people.collect()
+    }
+
+    /// Somebody else exchanges a code at WeChat.
+    pub async fn spend(&self, code: &str) {
+        let app = &self.sim.world().sim_apps()[0];
+        let base = self.config.split("base_url = \"").nth(1).unwrap();
+        let base = base.split('"').next().unwrap();
+        let (path, name) = match app.kind {
+            AppKind::MiniProgram => ("jscode2session", "js_code"),
+            _ => ("oauth2/access_token", "code"),
+        };
+        let url = format!(
+            "{base}/sns/{path}?appid={}&secret={}&{name}={code}&grant_type=authorization_code",
+            app.id, app.secret
+        );
+        let answer = reqwest::get(url).await.unwrap().text().await.unwrap();
+        assert!(answer.contains("openid"), "{answer}");
     }
 
     /// An operator erases one account and rejects the claim of another.

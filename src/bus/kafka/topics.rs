@@ -279,8 +279,8 @@ pub fn settled(
         }
         if begun.elapsed() > patience {
             return Err(BusError::Unavailable(format!(
-                "a transaction on topic {} is open for more than {} s: does a worker run, or a broker not \
-                 answer?",
+                "a transaction on topic {} is open for more than {} s: stop all workers; if none runs, find \
+                 and abort it with Kafka's own kafka-transactions.sh",
                 topics[0].1,
                 patience.as_secs()
             )));

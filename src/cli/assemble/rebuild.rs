@@ -27,6 +27,7 @@ pub async fn site(config: &Config, watch: Arc<dyn Watch>) -> Result<Site, Failur
         },
         topics: wire_topics(config),
         birth: open::birth(config, &keys),
+        read_ahead: config.worker.in_flight,
         source: SOURCE.to_owned(),
         clock: clock::system(),
         keys,

@@ -3,6 +3,7 @@
 use super::{FilterArgs, failed};
 use crate::cli::Failure;
 use crate::cli::progress::{Progress, grouped};
+use crate::cli::shown::say_line;
 use crate::dlq::{Desk, Letter, Place};
 use crate::model::Millis;
 use clap::Args;
@@ -65,7 +66,7 @@ pub async fn run(desk: &Desk, args: &ListArgs) -> Result<(), Failure> {
     }
     progress.finish();
     if args.json {
-        println!("{}", found.json());
+        say_line!("{}", found.json());
     } else {
         found.print();
     }
@@ -96,20 +97,20 @@ impl Found {
 
     fn print(&self) {
         let (letters, redriven) = (self.total(|r| r.letters), self.total(|r| r.redriven));
-        println!(
+        say_line!(
             "{} dead letters, {} redriven",
             grouped(letters),
             grouped(redriven)
         );
         let begun = self.total(|r| r.under_way);
         if begun > 0 {
-            println!(
+            say_line!(
                 "{} more were begun by a redrive that runs, or did not end",
                 grouped(begun)
             );
         }
         if self.strange > 0 {
-            println!(
+            say_line!(
                 "{} records are no dead letters of ours",
                 grouped(self.strange)
             );
@@ -123,7 +124,7 @@ impl Found {
             let (letters, redriven) = (grouped(row.letters), grouped(row.redriven));
             [(*reason).to_owned(), app.clone(), letters, redriven, last]
         });
-        println!();
+        say_line!("");
         table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
         if self.newest.is_empty() {
             return;
@@ -140,7 +141,7 @@ impl Found {
                 format!("{}{again}", letter.redrives()),
             ]
         });
-        println!();
+        say_line!("");
         table(&std::iter::once(head).chain(rows).collect::<Vec<_>>());
     }
 
@@ -185,6 +186,6 @@ fn table<const N: usize>(rows: &[[String; N]]) {
             .iter()
             .zip(&widths)
             .map(|(cell, width)| format!("{cell:width$}"));
-        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+        say_line!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
     }
 }

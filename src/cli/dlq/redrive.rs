@@ -6,6 +6,7 @@ use crate::cli::Failure;
 use crate::cli::confirm::Consent;
 use crate::cli::operator::{Operator, OperatorArgs};
 use crate::cli::progress::{Progress, grouped, until_signalled};
+use crate::cli::shown::say_line;
 use crate::dlq::{self, Count, Desk, Done, Place, Plan, Wish};
 use crate::store::Audit;
 use clap::Args;
@@ -180,7 +181,7 @@ fn report(done: &Done) {
 }
 
 fn print(plan: &Plan, goes: &str) {
-    println!("{}", text(plan, goes));
+    say_line!("{}", text(plan, goes));
 }
 
 fn text(plan: &Plan, goes: &str) -> String {

@@ -2,6 +2,7 @@
 
 use super::{failed, place};
 use crate::cli::Failure;
+use crate::cli::shown::say_line;
 use crate::dlq::{Desk, Letter, Opened, Place, help, redacted};
 use crate::seal::Keys;
 use clap::Args;
@@ -32,20 +33,20 @@ pub async fn run(desk: &Desk, args: &ShowArgs) -> Result<(), Failure> {
     })?;
     let fields = fields(&letter, &desk.keys);
     if args.json {
-        println!("{}", Value::Object(fields.into_iter().collect()));
+        say_line!("{}", Value::Object(fields.into_iter().collect()));
         return Ok(());
     }
     for (name, value) in fields {
         match value {
-            Value::Null => println!("{name:14} -"),
-            Value::String(text) => println!("{name:14} {text}"),
+            Value::Null => say_line!("{name:14} -"),
+            Value::String(text) => say_line!("{name:14} {text}"),
             Value::Object(inner) => {
-                println!("{name}");
+                say_line!("{name}");
                 for (name, value) in inner {
-                    println!("  {name}: {value}");
+                    say_line!("  {name}: {value}");
                 }
             }
-            other => println!("{name:14} {other}"),
+            other => say_line!("{name:14} {other}"),
         }
     }
     Ok(())

@@ -10,6 +10,7 @@ use super::confirm::Consent;
 use super::export::FormatArg;
 use super::operator::{Operator, OperatorArgs};
 use super::progress::{Progress, grouped, until_signalled};
+use crate::cli::shown::say_line;
 use crate::config::Config;
 use crate::store::Audit;
 use crate::wire::Signer;
@@ -205,7 +206,7 @@ fn audit(
 fn say(args: &ImportArgs, survey: &Survey, done: Option<&Done>) {
     if args.json {
         let imported = done.map_or(0, |done| done.accounts);
-        println!(
+        say_line!(
             "{}",
             json!({"imported": imported, "good": survey.good, "bad": survey.bad,
                 "with_unionid": survey.with_unionid, "erasures": survey.erasures,
@@ -214,8 +215,8 @@ fn say(args: &ImportArgs, survey: &Survey, done: Option<&Done>) {
         return;
     }
     match done {
-        Some(_) => println!("{}", survey.plan("imported")),
-        None => println!("{}", survey.plan("it would import")),
+        Some(_) => say_line!("{}", survey.plan("imported")),
+        None => say_line!("{}", survey.plan("it would import")),
     }
 }
 

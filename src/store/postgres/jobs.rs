@@ -65,6 +65,10 @@ async fn live(session: &mut Session, identity: &Identity) -> Result<(), Fault> {
 }
 
 impl PostgresStore {
+    pub(super) async fn same_as_opened(&self) -> Result<(), Fault> {
+        live(&mut self.session().await?, &self.identity).await
+    }
+
     pub(super) async fn insert_job(&self, job: &NewJob, hold: Hold) -> Result<(), Fault> {
         let mut session = self.session().await?;
         session.run(SHARED).await?;

@@ -166,6 +166,10 @@ impl Store for PostgresStore {
         &self.identity
     }
 
+    async fn same(&self) -> Result<(), StoreError> {
+        Ok(self.same_as_opened().await?)
+    }
+
     async fn view(&self, keys: &Keys) -> Result<View, StoreError> {
         Ok(self.read_view(keys).await?)
     }

@@ -67,6 +67,10 @@ fn id(id: Uuid) -> Val {
 }
 
 impl SqliteStore {
+    pub(super) async fn same_as_opened(&self) -> Result<(), StoreError> {
+        live(&mut self.file.begin().await?, &self.identity).await
+    }
+
     pub(super) async fn insert_job(&self, job: &NewJob, hold: Hold) -> Result<(), StoreError> {
         let values = vec![
             id(job.id),

@@ -157,6 +157,10 @@ impl Store for SqliteStore {
         &self.identity
     }
 
+    async fn same(&self) -> Result<(), StoreError> {
+        self.same_as_opened().await
+    }
+
     async fn view(&self, keys: &Keys) -> Result<View, StoreError> {
         self.read_view(keys).await
     }

@@ -173,12 +173,15 @@ pub async fn a_rebuild_ends_what_was_under_way(home: &dyn Home) {
     };
     rebuilding.begin(under_way).await.expect("begins");
     assert!(refused(5).await.contains("is being rebuilt"));
+    let same = store.same().await;
+    assert!(matches!(same, Err(StoreError::Mismatch(_))), "{same:?}");
     let begin = store.begin_job(&new(2), hold(2, 10, 100)).await;
     assert!(matches!(begin, Err(StoreError::Mismatch(_))), "{begin:?}");
     rebuilding.finish().await.expect("finishes");
     noted(&*store, note(hold(1, 10, 100), 6))
         .await
         .expect("the same life");
+    store.same().await.expect("the same life");
     let rebirth = Rebirth {
         birth: birth(),
         epoch: 2,
@@ -187,6 +190,8 @@ pub async fn a_rebuild_ends_what_was_under_way(home: &dyn Home) {
     };
     rebuilding.rebirth(&rebirth).await.expect("begins anew");
     assert!(refused(7).await.contains("was rebuilt"));
+    let same = store.same().await;
+    assert!(matches!(same, Err(StoreError::Mismatch(_))), "{same:?}");
     assert_eq!(job(&*store, 1).await.progress, "at 6");
     assert_ne!(
         job(&*store, 1).await.life.1,
