@@ -363,17 +363,28 @@ async fn what_was_under_way_is_sent_once_more() {
         "{codes:?}"
     );
 
-    let mut api = site.fleet.start("api", &["api"], &[]);
     let ready = format!("{}/readyz", site.api);
+    let mut api = site.fleet.start("api", &["api"], &[]);
     site.fleet.until(&ready, 200, &api).await;
     site.rebuilt("store").await;
+    look_ups_end(&mut api).await;
+
+    let mut api = site.fleet.start("api-2", &["api"], &[]);
+    site.fleet.until(&ready, 200, &api).await;
+    let url = site.url();
+    let (_, database) = url.rsplit_once('/').unwrap();
+    site.sql(&format!("DROP DATABASE {database} WITH (FORCE)"))
+        .await;
+    site.sql(&format!("CREATE DATABASE {database}")).await;
+    site.fleet.done(&["migrate"]).await;
+    look_ups_end(&mut api).await;
+}
+
+async fn look_ups_end(api: &mut fleet::Process) {
     let status = api.ended().await;
     assert_eq!(status.code(), Some(1), "{}", api.logs());
-    assert!(
-        api.logs().contains("the look-ups end: the store "),
-        "{}",
-        api.logs()
-    );
+    let said = api.logs();
+    assert!(said.contains("the look-ups end: the store"), "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -52,12 +52,16 @@ pub async fn run(config: Config) -> Result<(), Failure> {
 /// Watches, until `stop`, that the store is the one that was opened: its epoch is in every answer.
 ///
 /// # Errors
-/// It is being rebuilt, or was. Whatever runs the look-ups starts them anew.
+/// It is being rebuilt, or was, or is another. Whatever runs the look-ups starts them anew.
 async fn same(store: &dyn Store, stop: &CancellationToken) -> Result<(), Failure> {
     while !stop.is_cancelled() {
-        if let Err(StoreError::Mismatch(why)) = store.same().await {
-            let why = format!("the look-ups end: {why}. Start them again once the rebuild is done");
-            return Err(Failure::Failed(why));
+        match store.same().await {
+            Ok(()) | Err(StoreError::Unavailable(_)) => {}
+            Err(StoreError::Mismatch(why) | StoreError::Corrupt(why)) => {
+                let why =
+                    format!("the look-ups end: {why}. Start them again once the store is in order");
+                return Err(Failure::Failed(why));
+            }
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}

@@ -189,6 +189,8 @@ pub enum Settled {
         offset: i64,
         /// When the attempt's lease ends.
         lease: Millis,
+        /// Whose it is, if that is known: what it waits for, if that is a key, must come before or after.
+        account: Option<Account>,
         /// What for.
         waits_for: WaitsFor,
         /// Until when.

@@ -99,6 +99,7 @@ impl<'a> Work<'a> {
                     partition,
                     offset,
                     lease,
+                    account: item.account().cloned(),
                     waits_for: waits_for(later),
                     next_at: later.next_at,
                     attempts,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use unilink::model::{Changes, Millis};
 use unilink::store::postgres::{PostgresOptions, PostgresStore, migrate};
-use unilink::store::{Batch, Deferred, Spent, StoreError};
+use unilink::store::{Batch, Deferred, Settled, Spent, StoreError, WaitsFor};
 
 async fn home() -> Option<PostgresHome> {
     let home = store_postgres::home().await;
@@ -166,6 +166,50 @@ async fn hastening_gets_over_a_deadlock() {
             .expect("runs");
     }
     panic!("the batch fell every time");
+}
+
+/// Whoever brings a key looks for what waits, and is seen only once it commits. What begins to wait between
+/// the two must come after it, or it is neither woken nor finds the key.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_begins_to_wait_comes_after_who_brings_the_key() {
+    let Some(home) = home().await else { return };
+    let store = open(&home).await;
+    put(&*store, vec![row(&account(1))], vec![]).await;
+    let first = Deferred {
+        account: Some(account(1)),
+        ..deferred(1)
+    };
+    defer(&*store, vec![first]).await;
+    assert_eq!(due(&*store, 600_000).await, [1]);
+    let (mut bringer, mut watch) = (home.raw().await, home.raw().await);
+    bringer
+        .execute("BEGIN; SELECT * FROM accounts FOR NO KEY UPDATE")
+        .await
+        .expect("locks");
+    let again = Settled::Again {
+        partition: 0,
+        offset: 1,
+        lease: Millis(601_000),
+        account: Some(account(1)),
+        waits_for: WaitsFor::SessionKey,
+        next_at: Millis(900_000),
+        attempts: 1,
+    };
+    let batch = Batch {
+        settle: vec![again],
+        ..Batch::default()
+    };
+    let other = Arc::clone(&store);
+    let waits = tokio::spawn(async move { apply(&*other, &batch, Changes::default()).await });
+    let held = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() \
+                AND wait_event_type = 'Lock'";
+    while watch.fetch_all(held).await.expect("reads").is_empty() {
+        assert!(!waits.is_finished(), "it does not wait for the account");
+    }
+    bringer.execute("COMMIT").await.expect("commits");
+    waits.await.expect("applies");
+    assert_eq!(due(&*store, 600_100).await, [1], "it looks for the key");
+    home.close().await;
 }
 
 /// A worker that was stopped in the middle of a transaction must not stop the others for good.

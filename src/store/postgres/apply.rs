@@ -15,7 +15,7 @@ use super::view::{Loaded, erasures};
 use crate::model::{Account, Changes, Keys};
 use crate::store::records::encode;
 use crate::store::rules::{gone, is_empty};
-use crate::store::{Batch, JobNote, Planner, Position, Step, StoreError, Write};
+use crate::store::{Batch, JobNote, Planner, Position, Settled, Step, StoreError, WaitsFor, Write};
 use rustc_hash::FxHashSet;
 use std::time::Duration;
 
@@ -203,14 +203,26 @@ impl PostgresStore {
     /// Adds what the plan rests on.
     fn want(&self, wanted: &mut Wanted, work: &Work<'_>, planned: &Planned) {
         let changes = &planned.changes;
-        let keyless = work.batch.defer.iter().filter(|d| {
-            // A key or a link that comes at this moment must find the row that waits for it.
-            d.waits_for == crate::store::WaitsFor::SessionKey
-        });
+        // A key or a link that comes at this moment must find the row that waits for it, or be found
+        // by the attempt that follows: whoever brings it has the account's lock until it is there.
+        let deferred = work.batch.defer.iter();
+        let deferred = deferred.map(|d| (d.waits_for, d.account.as_ref()));
+        let again = work
+            .batch
+            .settle
+            .iter()
+            .filter_map(|settled| match settled {
+                Settled::Again {
+                    waits_for, account, ..
+                } => Some((*waits_for, account.as_ref())),
+                Settled::Done { .. } => None,
+            });
+        let keyless = deferred.chain(again);
+        let keyless = keyless.filter(|(waits_for, _)| *waits_for == WaitsFor::SessionKey);
         let asked = &planned.loaded.view.asked.accounts;
         let unread = changes.resolved.iter().filter(|a| !asked.contains(*a));
         let accounts = (written(changes).chain(&work.asked.accounts).chain(unread))
-            .chain(keyless.filter_map(|d| d.account.as_ref()));
+            .chain(keyless.filter_map(|(_, account)| account));
         for account in accounts {
             wanted.accounts.insert(self.own(account), account.clone());
         }

@@ -126,22 +126,24 @@ impl PostgresStore {
         let finished = &planned.loaded.view.finished;
         let (mut done, mut again) = (BTreeSet::new(), BTreeMap::new());
         for settled in &batch.settle {
-            match *settled {
-                Settled::Done { partition, offset } if finished.contains(&(partition, offset)) => {}
+            match settled {
+                Settled::Done { partition, offset }
+                    if finished.contains(&(*partition, *offset)) => {}
                 Settled::Done { partition, offset } => {
-                    done.insert((partition, offset));
+                    done.insert((*partition, *offset));
                 }
                 Settled::Again {
                     partition,
                     offset,
                     lease,
+                    account: _,
                     waits_for,
                     next_at,
                     attempts,
                 } => {
-                    let waits_key = waits_for == WaitsFor::SessionKey;
-                    let how = (waits_key, next_at.0, int32(attempts));
-                    again.insert((partition, offset, lease.0), how);
+                    let waits_key = *waits_for == WaitsFor::SessionKey;
+                    let how = (waits_key, next_at.0, int32(*attempts));
+                    again.insert((*partition, *offset, lease.0), how);
                 }
             }
         }

@@ -101,20 +101,21 @@ pub(super) async fn write(
     let finished = &planned.loaded.view.finished;
     let mut done = Vec::new();
     for settled in &batch.settle {
-        match *settled {
-            Settled::Done { partition, offset } if finished.contains(&(partition, offset)) => {}
-            Settled::Done { partition, offset } => done.push((partition, offset)),
+        match settled {
+            Settled::Done { partition, offset } if finished.contains(&(*partition, *offset)) => {}
+            Settled::Done { partition, offset } => done.push((*partition, *offset)),
             Settled::Again {
                 partition,
                 offset,
                 lease,
+                account: _,
                 waits_for,
                 next_at,
                 attempts,
             } => {
-                let waits_key = waits_for == WaitsFor::SessionKey;
+                let waits_key = *waits_for == WaitsFor::SessionKey;
                 let (waits, at) = (waits_key.into(), next_at.0.into());
-                let (place, n) = ([partition.into(), offset.into()], attempts.into());
+                let (place, n) = ([(*partition).into(), (*offset).into()], (*attempts).into());
                 let args = [&place[..], &[waits, at, n, lease.0.into()]].concat();
                 tx.exec(AGAIN, args).await?;
             }
