@@ -1,7 +1,7 @@
 //! What people are told before they decide: why claims stand as they do, and what a decision would do.
 
 use super::*;
-use crate::link::{Against, InTurn, Outlook, Split, against, explain, in_turn, split};
+use crate::link::{Against, Outlook, Split, against, explain, split};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -99,7 +99,7 @@ fn what_stands_against_a_claim_is_named() {
 }
 
 /// What deciding would do, asked until the plan is done.
-fn outlook(world: &World, facts: &[Fact]) -> Outlook {
+pub(super) fn outlook(world: &World, facts: &[Fact]) -> Outlook {
     let mut view = View::default();
     let mut keys = crate::link::keys(facts);
     loop {
@@ -188,38 +188,6 @@ fn a_split_also_rejects_what_would_link_instead() {
     assert_eq!(names, ["u", "u2"]);
     assert!(outlook.joined().is_empty());
     assert_eq!(outlook.after.len(), 2);
-}
-
-/// Whether decisions can be given one after the other without joining anybody.
-fn turns(world: &World, facts: &[Fact]) -> InTurn {
-    let mut view = View::default();
-    let mut keys = crate::link::keys(facts);
-    loop {
-        world.memory.read(&mut view, &keys);
-        let apart = |step: &Outlook| step.joined().is_empty();
-        match in_turn(&view, facts, apart, &world.rules, Millis(99)) {
-            InTurn::Read(more) => keys = more,
-            done => return done,
-        }
-    }
-}
-
-#[test]
-fn whether_decisions_can_be_given_in_turn_is_known_before() {
-    let mut world = World::new();
-    world.each(&[
-        seen("wx0:a", 1, &["u"]),
-        seen("wx0:b", 2, &["u"]),
-        seen("wx0:c", 3, &["u"]),
-        seen("wx1:d", 4, &["u"]),
-    ]);
-    let three = ["wx0:a", "wx0:b", "wx0:c"].map(|of| reject(of, "u", 50));
-    let whole = outlook(&world, &three);
-    assert_eq!(whole, Outlook::default(), "each is alone before and after");
-    // Whichever goes first, two openids of the app are left, and the elder is linked to the stranger.
-    assert_eq!(turns(&world, &three), InTurn::Only(0));
-    let all = [&three[..], &[reject("wx1:d", "u", 50)]].concat();
-    assert_eq!(turns(&world, &all), InTurn::All);
 }
 
 type Claims = Vec<(u8, u8, bool)>;
@@ -319,36 +287,6 @@ proptest! {
                 }
             }
         }
-    }
-
-    /// What is known before is what comes of giving them.
-    #[test]
-    fn giving_decisions_in_turn_comes_to_what_was_foreseen(
-        sightings in prop::collection::vec((0u8..4, 0u8..3, 0u8..3), 1..14),
-        pick in any::<u64>(),
-    ) {
-        let mut world = World::new();
-        for (n, (app, person, u)) in (1..).zip(&sightings) {
-            world.take(&[seen(&format!("wx{app}:o{person}"), n, &[&format!("u{u}")])]);
-        }
-        let claims = world.memory.claims.iter();
-        let claims = claims.flat_map(|(of, claims)| claims.keys().map(move |u| (of, u)));
-        let picked = (0..).zip(claims).filter(|(n, _)| pick >> n & 1 == 1);
-        let mut left: Vec<Fact> = picked
-            .map(|(n, (of, u))| reject(&of.key(), u.unionid.as_str(), 500 + n))
-            .collect();
-        let foreseen = turns(&world, &left);
-        let mut given = 0;
-        while !left.is_empty() {
-            let apart = |fact: &Fact| outlook(&world, std::slice::from_ref(fact)).joined().is_empty();
-            let Some(next) = left.iter().position(apart) else {
-                break;
-            };
-            world.take(&[left.remove(next)]);
-            given += 1;
-        }
-        let came = if left.is_empty() { InTurn::All } else { InTurn::Only(given) };
-        prop_assert_eq!(foreseen, came);
     }
 
     /// After a split nobody of those who leave is with the rest, and without one of the rejections

@@ -6,6 +6,7 @@ mod looking;
 #[path = "../../../tests/memory/mod.rs"]
 mod memory;
 mod news;
+mod turns;
 mod users;
 
 use super::{Rules, keys, plan};
